@@ -1,1 +1,10 @@
-//! Under construction.
+//! The only room that talks to the kernel: clock, epoll, pidfd, fork and exec, process trees, `/proc` readers, memory,
+//! files, sockets.
+//!
+//! **Invariant:** no decisions and no formats live here. Whoever calls says what is to happen; these functions say what
+//! did. It is also the only room with `unsafe` code, each block with its reason.
+
+pub mod clock;
+pub mod files;
+pub mod poll;
+pub mod signals;
