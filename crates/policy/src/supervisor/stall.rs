@@ -1,0 +1,53 @@
+//! Whether a run still shows life.
+
+use super::{RunId, Settings};
+
+/// A run under watch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watch {
+    /// Which.
+    pub run: RunId,
+    /// When it was begun.
+    pub started_ms: u64,
+    /// Its last sign of life; at first, its start.
+    pub active_ms: u64,
+    /// It asked not to be judged before this.
+    pub extended_until_ms: u64,
+    /// It has lived long enough to be a success.
+    pub succeeded: bool,
+    /// It was found stalled and left alone at this time.
+    pub tolerated_ms: Option<u64>,
+}
+
+impl Watch {
+    pub(super) fn new(run: RunId, now_ms: u64) -> Self {
+        Self { run, started_ms: now_ms, active_ms: now_ms, extended_until_ms: 0, succeeded: false, tolerated_ms: None }
+    }
+
+    /// It showed life.
+    pub(super) fn active(&mut self, now_ms: u64) {
+        self.active_ms = self.active_ms.max(now_ms);
+        self.tolerated_ms = None;
+    }
+
+    /// For `gap_ms` nobody ran, neither the worker nor its judge (a frozen machine): that is not silence.
+    pub(super) fn forgive(&mut self, now_ms: u64, gap_ms: u64) {
+        self.active_ms = self.active_ms.saturating_add(gap_ms).min(now_ms);
+    }
+
+    /// When it is to be called stalled, if it shows no life until then.
+    pub(super) fn stalled_at_ms(&self, settings: &Settings) -> Option<u64> {
+        if settings.stall_timeout_ms == 0 {
+            return None;
+        }
+        let since = self.tolerated_ms.unwrap_or(self.active_ms);
+        let silent = since.saturating_add(settings.stall_timeout_ms);
+        let grace = self.started_ms.saturating_add(settings.stall_grace_ms);
+        Some(silent.max(grace).max(self.extended_until_ms))
+    }
+
+    /// When it is to be called a success.
+    pub(super) fn succeeds_at_ms(&self, settings: &Settings) -> u64 {
+        self.started_ms.saturating_add(settings.success_threshold_ms)
+    }
+}

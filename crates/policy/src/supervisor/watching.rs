@@ -1,0 +1,192 @@
+//! Looking after a run that lives: the samples of memory and activity, and what follows from them.
+
+use super::memory::{self, Band, HOLD_OFF_MS, MemoryReading, Survey, VICTIM_GRACE_MS};
+use super::step::Supervisor;
+use super::types::{Effect, Effects, Note, Reason, RunId, Then, VictimSignal};
+
+/// A look that comes this much later than it was due means that the daemon did not run: the machine was frozen, or the
+/// daemon was. The worker could not show life either, so that time is not held against it.
+const LATE_MS: u64 = 1_000;
+
+/// What is known about memory, and what is being done about it.
+#[derive(Debug, Clone)]
+pub(super) struct MemoryWatch {
+    pub(super) reading: MemoryReading,
+    pub(super) band: Band,
+    next_sample_ms: u64,
+    next_survey_ms: u64,
+    told_elsewhere: bool,
+    victim: Option<Victim>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Victim {
+    pid: u32,
+    bytes: u64,
+    run: RunId,
+    /// When KILL is due; after that, when it is given up.
+    due_ms: u64,
+    killed: bool,
+}
+
+impl Default for MemoryWatch {
+    fn default() -> Self {
+        Self {
+            reading: MemoryReading::default(),
+            band: Band::Normal,
+            next_sample_ms: 0,
+            next_survey_ms: 0,
+            told_elsewhere: false,
+            victim: None,
+        }
+    }
+}
+
+impl MemoryWatch {
+    /// A run begins: look at once.
+    pub(super) fn begin(&mut self, now_ms: u64) {
+        self.next_sample_ms = now_ms;
+        self.next_survey_ms = now_ms;
+        self.victim = None;
+        self.told_elsewhere = false;
+    }
+
+    pub(super) fn deadline_ms(&self) -> u64 {
+        self.victim.map_or(self.next_sample_ms, |victim| victim.due_ms.min(self.next_sample_ms))
+    }
+
+    pub(super) fn victim_gone(&mut self, now_ms: u64, pid: u32) {
+        if self.victim.is_some_and(|victim| victim.pid == pid) {
+            self.victim = None;
+            self.next_survey_ms = now_ms.saturating_add(HOLD_OFF_MS);
+        }
+    }
+}
+
+impl Supervisor {
+    /// The part of `settle` for a run that lives.
+    pub(super) fn settle_watching(&mut self, now_ms: u64, effects: &mut Effects) {
+        let Some(run) = self.watch().map(|watch| watch.run) else { return };
+        self.settle_victim(now_ms, effects);
+        if self.tight.next_sample_ms > now_ms {
+            return;
+        }
+        let late_ms = now_ms - self.tight.next_sample_ms;
+        if late_ms > LATE_MS.max(self.settings.poll_interval_ms)
+            && let Some(watch) = self.watch_mut(run)
+        {
+            watch.forgive(now_ms, late_ms);
+        }
+        self.tight.next_sample_ms = now_ms.saturating_add(self.next_sample_in_ms(now_ms));
+        effects.push(Effect::Sample);
+    }
+
+    fn settle_victim(&mut self, now_ms: u64, effects: &mut Effects) {
+        let Some(victim) = &mut self.tight.victim else { return };
+        if victim.due_ms > now_ms {
+            return;
+        }
+        if victim.killed {
+            // It hangs in the kernel. Its memory will not come from waiting for it.
+            let pid = victim.pid;
+            self.tight.victim_gone(now_ms, pid);
+            return;
+        }
+        victim.killed = true;
+        victim.due_ms = now_ms.saturating_add(VICTIM_GRACE_MS);
+        let (run, pid, bytes, signal) = (victim.run, victim.pid, victim.bytes, VictimSignal::Kill);
+        effects.push(Effect::Note(Note::Victim { run, pid, bytes, signal }));
+        effects.push(Effect::Signal { pid, signal });
+    }
+
+    pub(super) fn sampled(
+        &mut self,
+        now_ms: u64,
+        run: Option<RunId>,
+        active: bool,
+        reading: MemoryReading,
+        effects: &mut Effects,
+    ) {
+        let before = self.tight.band;
+        self.tight.reading = reading;
+        self.tight.band = memory::band(&self.settings, before, reading);
+        let band = self.tight.band;
+        if band != before {
+            effects.push(Effect::Note(Note::MemoryBand { band, reading }));
+            self.tight.told_elsewhere &= band == Band::Critical;
+        }
+        let Some(run) = run else { return };
+        let Some(watch) = self.watch_mut(run) else { return };
+        if active {
+            watch.active(now_ms);
+        }
+        self.judge_silence(now_ms, run, effects);
+        if self.watch().is_none() {
+            return;
+        }
+        let worse = band > before;
+        if band > Band::Normal
+            && (worse || now_ms >= self.tight.next_survey_ms)
+            && (self.tight.victim.is_none() || band == Band::Critical)
+        {
+            self.tight.next_survey_ms = now_ms.saturating_add(HOLD_OFF_MS);
+            effects.push(Effect::Survey(run));
+        }
+        let due_ms = now_ms.saturating_add(self.next_sample_in_ms(now_ms));
+        self.tight.next_sample_ms = due_ms;
+    }
+
+    fn judge_silence(&mut self, now_ms: u64, run: RunId, effects: &mut Effects) {
+        let most = self.settings.max_stall_kills_per_hour as usize;
+        let stalled = self.watch().and_then(|w| w.stalled_at_ms(&self.settings).map(|at_ms| (at_ms, w.active_ms)));
+        let Some((at_ms, active_ms)) = stalled else { return };
+        if now_ms < at_ms {
+            return;
+        }
+        let silent_ms = now_ms.saturating_sub(active_ms);
+        if self.stall_kills.count(now_ms) >= most {
+            if let Some(watch) = self.watch_mut(run) {
+                watch.tolerated_ms = Some(now_ms);
+            }
+            effects.push(Effect::Note(Note::StallTolerated { run, silent_ms }));
+            return;
+        }
+        self.stall_kills.add(now_ms);
+        effects.push(Effect::Note(Note::Stalled { run, silent_ms }));
+        self.tell_to_end(Then::StallFailure, Reason::Stalled, effects);
+    }
+
+    pub(super) fn surveyed(&mut self, now_ms: u64, run: RunId, survey: &Survey, effects: &mut Effects) {
+        if self.watch_mut(run).is_none() {
+            return;
+        }
+        match self.tight.band {
+            Band::Normal => {}
+            Band::Low => {
+                if self.tight.victim.is_some() {
+                    return;
+                }
+                let Some(chosen) = memory::choose(&self.settings, survey) else {
+                    // Nobody is big enough yet: look again before the hold-off of a kill would be over.
+                    self.tight.next_survey_ms = now_ms.saturating_add(VICTIM_GRACE_MS);
+                    return;
+                };
+                let (pid, bytes, signal) = (chosen.pid, chosen.bytes, VictimSignal::Term);
+                let due_ms = now_ms.saturating_add(VICTIM_GRACE_MS);
+                self.tight.victim = Some(Victim { pid, bytes, run, due_ms, killed: false });
+                effects.push(Effect::Note(Note::Victim { run, pid, bytes, signal }));
+                effects.push(Effect::Signal { pid, signal });
+            }
+            Band::Critical => {
+                let tree_bytes = survey.tree_bytes;
+                if tree_bytes.saturating_mul(memory::SHARE_TO_BLAME) >= self.tight.reading.total_bytes {
+                    effects.push(Effect::Note(Note::MemoryRestart { run, tree_bytes }));
+                    self.tell_to_end(Then::MemoryFailure, Reason::Memory, effects);
+                } else if !self.tight.told_elsewhere {
+                    self.tight.told_elsewhere = true;
+                    effects.push(Effect::Note(Note::MemoryElsewhere { run, tree_bytes }));
+                }
+            }
+        }
+    }
+}
