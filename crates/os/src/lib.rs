@@ -6,5 +6,14 @@
 
 pub mod clock;
 pub mod files;
+pub mod fork;
+pub mod memory;
+pub mod output;
 pub mod poll;
+pub mod proc;
+pub mod process;
 pub mod signals;
+pub mod socket;
+pub mod spawn;
+pub mod tree;
+pub mod watch;

@@ -1,0 +1,192 @@
+//! Readers of `/proc`, proc(5). The root is an argument, so that tests can show them trees that never were.
+
+use std::io;
+use std::path::Path;
+
+use crate::process::Identity;
+
+/// Where it is mounted.
+#[must_use]
+pub fn root() -> &'static Path {
+    Path::new("/proc")
+}
+
+/// What is needed of `/proc/PID/stat`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// The program's short name, at most 15 bytes, as the process set it.
+    pub name: String,
+    /// R, S, D, Z, T …
+    pub state: char,
+    /// Its parent.
+    pub parent: u32,
+    /// Its process group.
+    pub group: u32,
+    /// Its session.
+    pub session: u32,
+    /// User and system time, in clock ticks.
+    pub cpu_ticks: u64,
+    /// When it began, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+/// # Errors
+/// As of read (the process is gone, or hidden), and `InvalidData` for what is no stat line.
+pub fn stat(root: &Path, pid: u32) -> io::Result<Stat> {
+    let bytes = std::fs::read(root.join(pid.to_string()).join("stat"))?;
+    parse_stat(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a stat line"))
+}
+
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    // The name may contain anything, parentheses and spaces included: it ends at the last parenthesis.
+    let open = bytes.iter().position(|&b| b == b'(')?;
+    let close = bytes.iter().rposition(|&b| b == b')')?;
+    let name = String::from_utf8_lossy(bytes.get(open + 1..close)?).into_owned();
+    let rest = std::str::from_utf8(bytes.get(close + 1..)?).ok()?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    // The first of them is field 3 of the manual's numbering.
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let small = |field: usize| number(field).and_then(|n| u32::try_from(n).ok());
+    Some(Stat {
+        name,
+        state: fields.first()?.chars().next()?,
+        parent: small(4)?,
+        group: small(5)?,
+        session: small(6)?,
+        cpu_ticks: number(14)?.saturating_add(number(15)?),
+        start_ticks: number(22)?,
+    })
+}
+
+/// The children of a process: of all its threads.
+///
+/// # Errors
+/// As of read: the process is gone, or the kernel has no `children` files.
+pub fn children(root: &Path, pid: u32) -> io::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for thread in std::fs::read_dir(root.join(pid.to_string()).join("task"))? {
+        let path = thread?.path().join("children");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => children.extend(text.split_ascii_whitespace().filter_map(|n| n.parse::<u32>().ok())),
+            // The thread ended in between; its children went to another one, or to their reaper.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && thread_is_gone(&path) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(children)
+}
+
+fn thread_is_gone(children_file: &Path) -> bool {
+    children_file.parent().is_none_or(|thread| !thread.exists())
+}
+
+/// All processes that can be seen.
+///
+/// # Errors
+/// As of reading the folder.
+pub fn pids(root: &Path) -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) {
+            pids.push(pid);
+        }
+    }
+    Ok(pids)
+}
+
+/// The processes below `pid`, parents before their children, each with its start time.
+///
+/// # Errors
+/// If `pid` itself can't be read.
+pub fn descendants(root: &Path, pid: u32) -> io::Result<Vec<(Identity, Stat)>> {
+    let mut found = Vec::new();
+    let mut open = match children(root, pid) {
+        Ok(children) => children,
+        Err(_) => return descendants_by_parent(root, pid),
+    };
+    while let Some(child) = open.pop() {
+        let Ok(stat) = stat(root, child) else { continue };
+        found.push((Identity { pid: child, start_ticks: stat.start_ticks }, stat));
+        if let Ok(children) = children(root, child) {
+            open.extend(children);
+        }
+    }
+    Ok(found)
+}
+
+/// The same for kernels without `children` files: by everybody's parent.
+fn descendants_by_parent(root: &Path, pid: u32) -> io::Result<Vec<(Identity, Stat)>> {
+    let mut all: Vec<(Identity, Stat)> = Vec::new();
+    for other in pids(root)? {
+        if let Ok(stat) = stat(root, other) {
+            all.push((Identity { pid: other, start_ticks: stat.start_ticks }, stat));
+        }
+    }
+    let mut found: Vec<(Identity, Stat)> = Vec::new();
+    let mut parents = vec![pid];
+    while let Some(parent) = parents.pop() {
+        for (identity, stat) in all.iter().filter(|(_, stat)| stat.parent == parent) {
+            parents.push(identity.pid);
+            found.push((*identity, stat.clone()));
+        }
+    }
+    Ok(found)
+}
+
+/// The memory that a process has to itself and its part of what it shares (PSS), in bytes.
+///
+/// # Errors
+/// As of read: the process is gone, or belongs to somebody else.
+pub fn pss_bytes(root: &Path, pid: u32) -> io::Result<u64> {
+    let text = std::fs::read_to_string(root.join(pid.to_string()).join("smaps_rollup"))?;
+    let kib = text.lines().find_map(|line| {
+        line.strip_prefix("Pss:")?.trim().strip_suffix("kB").and_then(|n| n.trim().parse::<u64>().ok())
+    });
+    Ok(kib.unwrap_or(0).saturating_mul(1024))
+}
+
+/// Whether the environment that the process was started with contains this entry (`NAME=value`).
+///
+/// # Errors
+/// As of read: the process is gone, or belongs to somebody else.
+pub fn was_started_with(root: &Path, pid: u32, entry: &[u8]) -> io::Result<bool> {
+    let environment = std::fs::read(root.join(pid.to_string()).join("environ"))?;
+    Ok(environment.split(|&b| b == 0).any(|variable| variable == entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let line =
+            b"42 (a) b (c) S 7 42 41 0 -1 4194560 1 2 3 4 10 5 0 0 20 0 1 0 98765 1000 20 18446744073709551615 1";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!(stat.name, "a) b (c");
+        assert_eq!((stat.state, stat.parent, stat.group, stat.session), ('S', 7, 42, 41));
+        assert_eq!((stat.cpu_ticks, stat.start_ticks), (15, 98765));
+        assert_eq!(parse_stat(b"42 (x"), None);
+        assert_eq!(parse_stat(b""), None);
+    }
+
+    #[test]
+    fn both_ways_find_the_same_descendants() {
+        let own = std::process::id();
+        #[expect(clippy::disallowed_methods, reason = "a real child")]
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let of = |found: Vec<(Identity, Stat)>| found.iter().any(|(identity, _)| identity.pid == child.id());
+        let (by_children, by_parent) = (descendants(root(), own), descendants_by_parent(root(), own));
+        let found = (of(by_children.unwrap()), of(by_parent.unwrap()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, (true, true));
+    }
+
+    #[test]
+    fn own_memory_is_neither_nothing_nor_everything() {
+        let pss = pss_bytes(root(), std::process::id()).unwrap();
+        assert!((100_000..10_000_000_000).contains(&pss), "{pss}");
+    }
+}

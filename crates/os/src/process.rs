@@ -1,0 +1,174 @@
+//! One process, named so that a reused pid can't be mistaken for it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
+
+use crate::proc;
+
+/// A process of this boot: its pid and when it began. Two processes with one pid differ in the start time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// Its number, which the kernel uses again after its end.
+    pub pid: u32,
+    /// Clock ticks since boot (field 22 of `/proc/PID/stat`).
+    pub start_ticks: u64,
+}
+
+/// The signals that are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Send {
+    /// End, please.
+    Term,
+    /// End.
+    Kill,
+    /// Stand still.
+    Stop,
+    /// Go on.
+    Continue,
+    /// Between daemon and shim: end the tree at once.
+    User1,
+}
+
+impl Send {
+    fn signal(self) -> Signal {
+        match self {
+            Self::Term => Signal::TERM,
+            Self::Kill => Signal::KILL,
+            Self::Stop => Signal::STOP,
+            Self::Continue => Signal::CONT,
+            Self::User1 => Signal::USR1,
+        }
+    }
+}
+
+/// This process.
+#[must_use]
+pub fn own_pid() -> u32 {
+    number(rustix::process::getpid())
+}
+
+/// This process, by pid and start time; the start time is 0 where `/proc` is hidden.
+#[must_use]
+pub fn own_identity() -> Identity {
+    let pid = own_pid();
+    Identity { pid, start_ticks: proc::stat(proc::root(), pid).map_or(0, |stat| stat.start_ticks) }
+}
+
+/// The user whose rights this process has.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// A process that ended, as its parent is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reaped {
+    /// Which.
+    pub pid: u32,
+    /// Its exit status, if it ended by itself.
+    pub code: Option<i32>,
+    /// The signal that ended it, otherwise.
+    pub signal: Option<i32>,
+}
+
+/// What there is to reap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reap {
+    /// One child ended.
+    Ended(Reaped),
+    /// There are children; none has ended.
+    NoneEnded,
+    /// There is no child.
+    NoChild,
+}
+
+/// Reap one ended child without waiting.
+///
+/// # Errors
+/// As of waitpid, but for "no child".
+pub fn reap_any() -> io::Result<Reap> {
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                return Ok(Reap::Ended(Reaped {
+                    pid: number(pid),
+                    code: status.exit_status(),
+                    signal: status.terminating_signal(),
+                }));
+            }
+            Ok(None) => return Ok(Reap::NoneEnded),
+            Err(rustix::io::Errno::CHILD) => return Ok(Reap::NoChild),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// A handle that stays with its process: signals through it never reach another one, and it is readable when the
+/// process has ended.
+#[derive(Debug)]
+pub struct Pidfd {
+    fd: OwnedFd,
+}
+
+impl Pidfd {
+    /// The process with this identity; `None` if there is none (any more).
+    ///
+    /// # Errors
+    /// As of `pidfd_open`, but for "no such process".
+    pub fn open(identity: Identity) -> io::Result<Option<Self>> {
+        let Some(pidfd) = Self::open_child(identity.pid)? else { return Ok(None) };
+        // Compare start times after the open: the pid may have been used again since the identity was taken.
+        let same = proc::stat(proc::root(), identity.pid).is_ok_and(|stat| stat.start_ticks == identity.start_ticks);
+        Ok(same.then_some(pidfd))
+    }
+
+    /// A child of this process that it has not reaped yet: its pid can't have been used again.
+    ///
+    /// # Errors
+    /// As of `pidfd_open`, but for "no such process".
+    pub fn open_child(pid: u32) -> io::Result<Option<Self>> {
+        let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => Ok(Some(Self { fd })),
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Send a signal; `false` if the process has ended.
+    ///
+    /// # Errors
+    /// As of `pidfd_send_signal`: EPERM, for a process that has changed its user.
+    pub fn send(&self, signal: Send) -> io::Result<bool> {
+        match pidfd_send_signal(&self.fd, signal.signal()) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::SRCH) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn number(pid: Pid) -> u32 {
+    pid.as_raw_nonzero().get().unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reused_pid_is_not_taken_for_the_process() {
+        let own = own_identity();
+        assert!(Pidfd::open(own).unwrap().is_some());
+        assert!(Pidfd::open(Identity { start_ticks: own.start_ticks + 1, ..own }).unwrap().is_none());
+    }
+}
