@@ -1,3 +1,4 @@
 //! Under construction.
 
+pub mod binary;
 pub mod config;
