@@ -22,7 +22,8 @@ const HASH_DIGITS: usize = 64;
 const INCOMING: &str = ".incoming";
 const CLOCK: &str = ".clock";
 /// The kernel stamps files with a clock that ticks every 1 to 10 ms, so a file that was written within this time of being
-/// read may have been written again without a new stamp. (The "racy git" problem, with a margin.)
+/// read may have been written again without a new stamp. (The "racy git" problem, with a margin; since Linux 6.13 the
+/// common file systems stamp finely enough.)
 const SETTLE_NS: u64 = 20_000_000;
 /// Looks at the clock while waiting for that; a bound in case it stands still. About 0.1 s.
 const MAX_LOOKS: u32 = 20_000;

@@ -193,6 +193,20 @@ fn overwritten_while_it_is_read_it_is_the_old_the_new_or_refused() {
     assert_eq!(home.copies().len(), 2);
 }
 
+/// Two writes within one tick of the kernel's clock leave the same stamp.
+#[test]
+fn a_second_install_right_after_the_first_is_noticed() {
+    let home = Home::new();
+    let mut store = home.store();
+    for round in 0..10 {
+        for mark in ["a", "b"] {
+            install(&home.installed(), &shell(mark));
+            let launch = store.choose(None, &[]).unwrap();
+            assert_eq!(fs::read(&launch.argv[0]).unwrap(), shell(mark), "round {round}");
+        }
+    }
+}
+
 #[test]
 fn the_newest_five_are_kept_and_whatever_runs() {
     let home = Home::new();
