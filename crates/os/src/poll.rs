@@ -71,10 +71,24 @@ impl Poller {
     /// # Errors
     /// As of `epoll_wait`, but for EINTR.
     pub fn wait(&self, timeout_ms: Option<u64>, ready: &mut Vec<Ready>) -> io::Result<()> {
+        self.wait_ns(timeout_ms.map(|ms| ms.saturating_mul(1_000_000)), ready)
+    }
+
+    /// The same until `due_ms` on the monotonic clock: exact, where the difference of two times in whole milliseconds
+    /// would be up to one too long.
+    ///
+    /// # Errors
+    /// As of [`Poller::wait`].
+    pub fn wait_until(&self, due_ms: Option<u64>, ready: &mut Vec<Ready>) -> io::Result<()> {
+        let now_ns = crate::clock::monotonic_ns();
+        self.wait_ns(due_ms.map(|ms| ms.saturating_mul(1_000_000).saturating_sub(now_ns)), ready)
+    }
+
+    fn wait_ns(&self, timeout_ns: Option<u64>, ready: &mut Vec<Ready>) -> io::Result<()> {
         ready.clear();
-        let timeout = timeout_ms.map(|ms| Timespec {
-            tv_sec: i64::try_from(ms / 1_000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(ms % 1_000 * 1_000_000).unwrap_or(0),
+        let timeout = timeout_ns.map(|ns| Timespec {
+            tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0),
         });
         let mut buffer = [MaybeUninit::<epoll::Event>::uninit(); MAX_EVENTS];
         let events = match epoll::wait(&self.epoll, &mut buffer, timeout.as_ref()) {

@@ -44,3 +44,9 @@ pub fn spawn(program: &Program, output: OwnedFd) -> io::Result<u32> {
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     Ok(command.spawn()?.id())
 }
+
+/// The file is no program for this machine, execve(2).
+pub const ENOEXEC: i32 = libc::ENOEXEC;
+
+/// The process, or the machine, has no descriptor left.
+pub const OUT_OF_DESCRIPTORS: [i32; 2] = [libc::EMFILE, libc::ENFILE];

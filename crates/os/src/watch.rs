@@ -3,7 +3,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify;
 
@@ -34,6 +35,83 @@ impl RemovalWatch {
 impl AsFd for RemovalWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// Tells which entries came into being in a set of folders.
+#[derive(Debug)]
+pub struct CreationWatch {
+    fd: OwnedFd,
+    folders: Vec<(i32, PathBuf)>,
+}
+
+/// What [`CreationWatch::add`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watching {
+    /// It is watched from now on.
+    Anew,
+    /// It was watched before.
+    Already,
+    /// There is no such folder.
+    Missing,
+}
+
+impl Watching {
+    /// The folder is watched.
+    #[must_use]
+    pub fn exists(self) -> bool {
+        self != Self::Missing
+    }
+
+    /// It was not watched before.
+    #[must_use]
+    pub fn is_new(self) -> bool {
+        self == Self::Anew
+    }
+}
+
+impl CreationWatch {
+    /// # Errors
+    /// As of inotify_init1: too many instances.
+    pub fn new() -> io::Result<Self> {
+        let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        Ok(Self { fd, folders: Vec::new() })
+    }
+
+    /// Watch this folder, too.
+    ///
+    /// # Errors
+    /// As of inotify_add_watch, but for a folder that isn't there.
+    pub fn add(&mut self, folder: &Path) -> io::Result<Watching> {
+        let what = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
+        let id = match inotify::add_watch(&self.fd, folder, what) {
+            Ok(id) => id,
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(Watching::Missing),
+            Err(errno) => return Err(errno.into()),
+        };
+        if self.folders.iter().any(|(known, _)| *known == id) {
+            return Ok(Watching::Already);
+        }
+        self.folders.push((id, folder.to_owned()));
+        Ok(Watching::Anew)
+    }
+
+    /// What came into being since the last call. It need not exist any more.
+    pub fn take(&mut self) -> Vec<PathBuf> {
+        let mut news = Vec::new();
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.fd, &mut buffer);
+        while let Ok(event) = reader.next() {
+            if event.events().contains(inotify::ReadFlags::IGNORED) {
+                self.folders.retain(|(id, _)| *id != event.wd());
+                continue;
+            }
+            let folder = self.folders.iter().find(|(id, _)| *id == event.wd()).map(|(_, folder)| folder);
+            if let (Some(folder), Some(name)) = (folder, event.file_name()) {
+                news.push(folder.join(std::ffi::OsStr::from_bytes(name.to_bytes())));
+            }
+        }
+        news
     }
 }
 

@@ -55,9 +55,7 @@ fn integer(raw: &Raw<'_>, unit: Unit, min: u64, max: u64) -> Result<Value, Misfi
             .map(Value::Integer)
             .ok_or(Misfit::Range),
         Raw::Float(number) if !number.is_finite() => Err(Misfit::Range),
-        Raw::Float(number) => Err(Misfit::Type {
-            write: whole(*number, max),
-        }),
+        Raw::Float(number) => Err(Misfit::Type { write: whole(*number, max) }),
         Raw::Text(text) => {
             let meant = match unit {
                 Unit::Millis => parse_millis(text),
@@ -65,9 +63,7 @@ fn integer(raw: &Raw<'_>, unit: Unit, min: u64, max: u64) -> Result<Value, Misfi
                 Unit::Count | Unit::Usd | Unit::Factor => text.trim().parse().ok(),
             };
             let write = meant.filter(|number| (min..=max).contains(number));
-            Err(Misfit::Type {
-                write: write.map(|number| number.to_string()),
-            })
+            Err(Misfit::Type { write: write.map(|number| number.to_string()) })
         }
         Raw::Path(_) | Raw::List(_) | Raw::Other => Err(Misfit::Type { write: None }),
     }
@@ -84,39 +80,25 @@ fn whole(number: f64, max: u64) -> Option<String> {
 fn float(raw: &Raw<'_>, min: f64, max: f64) -> Result<Value, Misfit> {
     let number = match raw {
         Raw::Float(number) => *number,
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "far beyond the range where it matters"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "far beyond the range where it matters")]
         Raw::Integer(Some(number)) => *number as f64,
         Raw::Integer(None) => return Err(Misfit::Range),
         Raw::Text(text) => {
             let bare = text.trim().trim_start_matches('$');
-            let meant = bare
-                .parse()
-                .ok()
-                .filter(|number| (min..=max).contains(number));
-            return Err(Misfit::Type {
-                write: meant.map(|number| number.to_string()),
-            });
+            let meant = bare.parse().ok().filter(|number| (min..=max).contains(number));
+            return Err(Misfit::Type { write: meant.map(|number| number.to_string()) });
         }
         Raw::Path(_) | Raw::List(_) | Raw::Other => return Err(Misfit::Type { write: None }),
     };
     // A NaN is in no range. Adding zero turns -0.0, which is in range, into 0.0.
-    if (min..=max).contains(&number) {
-        Ok(Value::Float(number + 0.0))
-    } else {
-        Err(Misfit::Range)
-    }
+    if (min..=max).contains(&number) { Ok(Value::Float(number + 0.0)) } else { Err(Misfit::Range) }
 }
 
 fn text(kind: Kind, raw: &Raw<'_>) -> Result<Value, Misfit> {
     let text = match raw {
         Raw::Text(text) => *text,
         Raw::Integer(Some(number)) if !matches!(kind, Kind::Choice(_)) => {
-            return Err(Misfit::Type {
-                write: Some(format!("\"{number}\"")),
-            });
+            return Err(Misfit::Type { write: Some(format!("\"{number}\"")) });
         }
         _ => return Err(Misfit::Type { write: None }),
     };
@@ -125,9 +107,7 @@ fn text(kind: Kind, raw: &Raw<'_>) -> Result<Value, Misfit> {
             return Ok(Value::Text(text.to_owned()));
         }
         let meant = super::suggest::nearest(text, names.iter().copied());
-        return Err(Misfit::Type {
-            write: meant.map(|name| format!("\"{name}\"")),
-        });
+        return Err(Misfit::Type { write: meant.map(|name| format!("\"{name}\"")) });
     }
     if text.trim().is_empty() {
         return Err(Misfit::Empty);
@@ -146,9 +126,7 @@ fn list(raw: &Raw<'_>) -> Result<Value, Misfit> {
     let names = match raw {
         Raw::List(names) => names,
         Raw::Text(name) => {
-            return Err(Misfit::Type {
-                write: Some(format!("[\"{name}\"]")),
-            });
+            return Err(Misfit::Type { write: Some(format!("[\"{name}\"]")) });
         }
         _ => return Err(Misfit::Type { write: None }),
     };
@@ -161,11 +139,7 @@ fn list(raw: &Raw<'_>) -> Result<Value, Misfit> {
             Some(name) => accepted.push((*name).to_owned()),
         }
     }
-    if accepted.len() > MAX_NAMES {
-        Err(Misfit::Range)
-    } else {
-        Ok(Value::List(accepted))
-    }
+    if accepted.len() > MAX_NAMES { Err(Misfit::Range) } else { Ok(Value::List(accepted)) }
 }
 
 /// A variable's text is a bare value: numbers need no quotes to be taken off, paths need not be UTF-8.

@@ -47,12 +47,7 @@ pub(super) struct Reading {
 
 /// Reads the whole text; never stops at a fault, unless it is no TOML.
 pub(super) fn read(text: &str, bases: Bases<'_>) -> Reading {
-    let mut reader = Reader {
-        text,
-        bases,
-        found: keys().map(|_| Vec::new()).collect(),
-        reading: Reading::default(),
-    };
+    let mut reader = Reader { text, bases, found: keys().map(|_| Vec::new()).collect(), reading: Reading::default() };
     let (root, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         reader.section(&SECTIONS[0], root.get_ref());
@@ -89,58 +84,27 @@ impl Reader<'_> {
             let line = self.line(&name.span());
             let key = name.get_ref().as_ref();
             let top = section.name.is_empty();
-            let known = SECTIONS
-                .iter()
-                .find(|other| top && !other.name.is_empty() && other.name == key);
+            let known = SECTIONS.iter().find(|other| top && !other.name.is_empty() && other.name == key);
             match (known, value.get_ref()) {
                 (Some(inner), DeValue::Table(table)) => self.section(inner, table),
                 (Some(inner), _) => {
                     let found = self.excerpt(&value.span());
-                    self.fault(
-                        line,
-                        Fault::NotASection {
-                            name: inner.name,
-                            found,
-                        },
-                    );
+                    self.fault(line, Fault::NotASection { name: inner.name, found });
                 }
                 (None, DeValue::Table(_)) if top && find("", key).is_none() => {
-                    let names = SECTIONS
-                        .iter()
-                        .map(|other| other.name)
-                        .filter(|name| !name.is_empty());
+                    let names = SECTIONS.iter().map(|other| other.name).filter(|name| !name.is_empty());
                     let meant = suggest::nearest(key, names);
-                    self.fault(
-                        line,
-                        Fault::UnknownSection {
-                            name: key.to_owned(),
-                            meant,
-                        },
-                    );
+                    self.fault(line, Fault::UnknownSection { name: key.to_owned(), meant });
                 }
                 (None, found) => self.key(section.name, key, line, found, &value.span()),
             }
         }
     }
 
-    fn key(
-        &mut self,
-        section: &'static str,
-        name: &str,
-        line: usize,
-        value: &DeValue<'_>,
-        span: &Range<usize>,
-    ) {
+    fn key(&mut self, section: &'static str, name: &str, line: usize, value: &DeValue<'_>, span: &Range<usize>) {
         let Some(key) = find(section, name) else {
             let meant = meant(section, name);
-            self.fault(
-                line,
-                Fault::UnknownKey {
-                    section,
-                    key: name.to_owned(),
-                    meant,
-                },
-            );
+            self.fault(line, Fault::UnknownKey { section, key: name.to_owned(), meant });
             return;
         };
         match accept(key, &raw(value), self.bases) {
@@ -168,11 +132,7 @@ impl Reader<'_> {
             found.sort_by_key(|(section, _)| *section != key.section);
             for (section, entry) in &found {
                 if !section.is_empty() && *section != key.section {
-                    let nested = nested.get_or_insert(Nested {
-                        line: entry.line,
-                        section,
-                        keys: Vec::new(),
-                    });
+                    let nested = nested.get_or_insert(Nested { line: entry.line, section, keys: Vec::new() });
                     nested.keys.push(key.name);
                     nested.line = nested.line.min(entry.line);
                 }
@@ -180,11 +140,7 @@ impl Reader<'_> {
             if let [(_, first), (_, second)] = found.as_slice()
                 && first.value != second.value
             {
-                let (early, late) = if first.line < second.line {
-                    (first, second)
-                } else {
-                    (second, first)
-                };
+                let (early, late) = if first.line < second.line { (first, second) } else { (second, first) };
                 let fault = Fault::Twice {
                     key,
                     this: super::render::toml_value(&late.value),
@@ -195,9 +151,7 @@ impl Reader<'_> {
                 self.reading.faulty.push(key.path);
                 self.fault(line, fault);
             }
-            self.reading
-                .entries
-                .push(found.into_iter().next().map(|(_, entry)| entry));
+            self.reading.entries.push(found.into_iter().next().map(|(_, entry)| entry));
         }
         self.reading.nested = nested;
     }
@@ -234,14 +188,7 @@ fn meant(section: &str, name: &str) -> Option<Meant> {
     let mut candidates: Vec<&'static Key> = keys().collect();
     candidates.sort_by_key(|key| !legal(key));
     let near = suggest::nearest_by(name, candidates, |key| key.name)?;
-    Some(if legal(&near) {
-        Meant::Key(near.name)
-    } else {
-        Meant::Section {
-            name: near.section,
-            key: near.name,
-        }
-    })
+    Some(if legal(&near) { Meant::Key(near.name) } else { Meant::Section { name: near.section, key: near.name } })
 }
 
 fn raw<'a>(value: &'a DeValue<'_>) -> Raw<'a> {
@@ -252,9 +199,7 @@ fn raw<'a>(value: &'a DeValue<'_>) -> Raw<'a> {
             Ok(number) => Raw::Float(number),
             Err(_) => Raw::Other,
         },
-        DeValue::Array(items) => {
-            Raw::List(items.iter().map(|item| item.get_ref().as_str()).collect())
-        }
+        DeValue::Array(items) => Raw::List(items.iter().map(|item| item.get_ref().as_str()).collect()),
         DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Table(_) => Raw::Other,
     }
 }

@@ -145,13 +145,7 @@ impl Key {
         self
     }
 
-    const fn named(
-        mut self,
-        section: &'static str,
-        name: &'static str,
-        path: &'static str,
-        doc: &'static str,
-    ) -> Self {
+    const fn named(mut self, section: &'static str, name: &'static str, path: &'static str, doc: &'static str) -> Self {
         self.section = section;
         self.name = name;
         self.path = path;

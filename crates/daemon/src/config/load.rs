@@ -78,16 +78,8 @@ pub struct Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, line, section) = (self.path.display(), self.line, self.section);
-        let verb = if self.keys.len() == 1 {
-            "stands"
-        } else {
-            "stand"
-        };
-        write!(
-            f,
-            "{path}:{line}: {} {verb} below [{section}]",
-            self.keys.join(", ")
-        )
+        let verb = if self.keys.len() == 1 { "stands" } else { "stand" };
+        write!(f, "{path}:{line}: {} {verb} below [{section}]", self.keys.join(", "))
     }
 }
 
@@ -115,37 +107,17 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
         Content::Unusable(fault) => return Err(whole_file(path, fault.clone())),
     };
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let reading = file::read(
-        text.unwrap_or_default(),
-        Bases {
-            relative: folder,
-            user_home,
-        },
-    );
-    let Reading {
-        entries,
-        faults,
-        faulty,
-        nested,
-    } = reading;
+    let reading = file::read(text.unwrap_or_default(), Bases { relative: folder, user_home });
+    let Reading { entries, faults, faulty, nested } = reading;
     for (line, fault) in faults {
-        let place = Place::File {
-            path: path.clone(),
-            line: Some(line),
-        };
+        let place = Place::File { path: path.clone(), line: Some(line) };
         problems.push(Problem { place, fault });
     }
 
-    let bases = Bases {
-        relative: &inputs.cwd,
-        user_home,
-    };
+    let bases = Bases { relative: &inputs.cwd, user_home };
     let mut effective = Vec::new();
     for (index, key) in keys().enumerate() {
-        let (flag, env) = (
-            flag(key, &inputs.flags, bases),
-            env(key, &inputs.environment, bases),
-        );
+        let (flag, env) = (flag(key, &inputs.flags, bases), env(key, &inputs.environment, bases));
         let mut chosen = None;
         for source in [flag, env].into_iter().flatten() {
             match source {
@@ -153,15 +125,11 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
                 Err(problem) => problems.push(problem),
             }
         }
-        let entry = entries.get(index).cloned().flatten().map(|entry| {
-            Setting::new(
-                entry.value,
-                Origin::File {
-                    path: path.clone(),
-                    line: entry.line,
-                },
-            )
-        });
+        let entry = entries
+            .get(index)
+            .cloned()
+            .flatten()
+            .map(|entry| Setting::new(entry.value, Origin::File { path: path.clone(), line: entry.line }));
         effective.push(chosen.or(entry).unwrap_or_else(|| preset(key, &inputs.cwd)));
     }
 
@@ -187,12 +155,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
             effective,
         })
     })();
-    let warnings = nested.map(|nested| Warning {
-        path,
-        line: nested.line,
-        section: nested.section,
-        keys: nested.keys,
-    });
+    let warnings = nested.map(|nested| Warning { path, line: nested.line, section: nested.section, keys: nested.keys });
     Ok(Loaded {
         config: config.expect("the table's kinds fit the fields' types"),
         warnings: warnings.into_iter().collect(),
@@ -200,11 +163,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
 }
 
 fn whole_file(path: Arc<Path>, fault: Fault) -> Problems {
-    Problem {
-        place: Place::File { path, line: None },
-        fault,
-    }
-    .into()
+    Problem { place: Place::File { path, line: None }, fault }.into()
 }
 
 type Source = Option<Result<Setting<Value>, Problem>>;
@@ -218,23 +177,13 @@ fn flag(key: &'static Key, flags: &Flags, bases: Bases<'_>) -> Source {
             (format!("{path:?}"), Raw::Path(path.as_os_str()))
         }
         "--max-budget" => (flags.max_budget?.to_string(), Raw::Float(flags.max_budget?)),
-        "--max-turns" => (
-            flags.max_turns?.to_string(),
-            Raw::Integer(Some(flags.max_turns?.into())),
-        ),
+        "--max-turns" => (flags.max_turns?.to_string(), Raw::Integer(Some(flags.max_turns?.into()))),
         "--project" => return Some(text_flag(key, name, text(&flags.project)?, bases)),
         "--model" => return Some(text_flag(key, name, text(&flags.model)?, bases)),
         "--prompt" => return Some(text_flag(key, name, text(&flags.prompt)?, bases)),
         _ => return None,
     };
-    Some(settle(
-        key,
-        &raw,
-        bases,
-        Origin::Flag(name),
-        Place::Flag(name),
-        found,
-    ))
+    Some(settle(key, &raw, bases, Origin::Flag(name), Place::Flag(name), found))
 }
 
 fn text_flag(
@@ -243,14 +192,7 @@ fn text_flag(
     (found, text): (String, String),
     bases: Bases<'_>,
 ) -> Result<Setting<Value>, Problem> {
-    settle(
-        key,
-        &Raw::Text(&text),
-        bases,
-        Origin::Flag(name),
-        Place::Flag(name),
-        found,
-    )
+    settle(key, &Raw::Text(&text), bases, Origin::Flag(name), Place::Flag(name), found)
 }
 
 fn env(key: &'static Key, environment: &Environment, bases: Bases<'_>) -> Source {
@@ -261,14 +203,7 @@ fn env(key: &'static Key, environment: &Environment, bases: Bases<'_>) -> Source
         Raw::Integer(_) | Raw::Float(_) => text.to_string_lossy().into_owned(),
         _ => format!("{text:?}"),
     };
-    Some(settle(
-        key,
-        &raw,
-        bases,
-        Origin::Env(name),
-        Place::Env(name),
-        found,
-    ))
+    Some(settle(key, &raw, bases, Origin::Env(name), Place::Env(name), found))
 }
 
 fn settle(
@@ -282,15 +217,8 @@ fn settle(
     match accept(key, raw, bases) {
         Ok(value) => Ok(Setting::new(value, origin)),
         Err(misfit) => {
-            let found = if misfit == Misfit::Empty {
-                "nothing".to_owned()
-            } else {
-                found
-            };
-            Err(Problem {
-                place,
-                fault: Fault::Value { key, found, misfit },
-            })
+            let found = if misfit == Misfit::Empty { "nothing".to_owned() } else { found };
+            Err(Problem { place, fault: Fault::Value { key, found, misfit } })
         }
     }
 }

@@ -11,11 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Makes a path absolute and removes its `.` components; `..` stays, because the folder before it may be a symbolic link.
-pub(super) fn resolve(
-    text: &OsStr,
-    base: &Path,
-    user_home: Option<&Path>,
-) -> Result<PathBuf, Misfit> {
+pub(super) fn resolve(text: &OsStr, base: &Path, user_home: Option<&Path>) -> Result<PathBuf, Misfit> {
     let bytes = text.as_bytes();
     if bytes.is_empty() {
         return Err(Misfit::Empty);
@@ -27,10 +23,7 @@ pub(super) fn resolve(
         Some(b"") => user_home.ok_or(Misfit::NoUserHome)?.to_owned(),
         Some(rest) if rest[0] == b'/' => {
             // An absolute rest would replace the home.
-            let start = rest
-                .iter()
-                .position(|byte| *byte != b'/')
-                .unwrap_or(rest.len());
+            let start = rest.iter().position(|byte| *byte != b'/').unwrap_or(rest.len());
             let rest = OsStr::from_bytes(&rest[start..]);
             user_home.ok_or(Misfit::NoUserHome)?.join(rest)
         }
@@ -49,16 +42,10 @@ pub fn home_path(environment: &Environment, cwd: &Path) -> Result<PathBuf, Probl
     match (&environment.home, user_home) {
         (Some(home), _) => resolve(home, cwd, user_home).map_err(|misfit| Problem {
             place: Place::Env(super::EnvVars::AUTOPILOT_HOME),
-            fault: Fault::Home {
-                path: home.into(),
-                misfit,
-            },
+            fault: Fault::Home { path: home.into(), misfit },
         }),
         (None, Some(user_home)) => Ok(cwd.join(user_home).join(".autopilot")),
-        (None, None) => Err(Problem {
-            place: Place::Nowhere,
-            fault: Fault::NoHome,
-        }),
+        (None, None) => Err(Problem { place: Place::Nowhere, fault: Fault::NoHome }),
     }
 }
 

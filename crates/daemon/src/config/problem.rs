@@ -54,45 +54,21 @@ pub enum Fault {
     #[error("larger than {limit_bytes} bytes")]
     TooLarge { limit_bytes: u64 },
     #[error("unknown key {key}{}", if section.is_empty() { String::new() } else { format!(" in [{section}]") })]
-    UnknownKey {
-        section: &'static str,
-        key: String,
-        meant: Option<Meant>,
-    },
+    UnknownKey { section: &'static str, key: String, meant: Option<Meant> },
     #[error("unknown section [{name}]")]
-    UnknownSection {
-        name: String,
-        meant: Option<&'static str>,
-    },
+    UnknownSection { name: String, meant: Option<&'static str> },
     #[error("{name} is a section, found {found}")]
     NotASection { name: &'static str, found: String },
     #[error("{} wants {}, found {found}", key.name, wanted(key, misfit))]
-    Value {
-        key: &'static Key,
-        found: String,
-        misfit: Misfit,
-    },
+    Value { key: &'static Key, found: String, misfit: Misfit },
     #[error("{} is set twice: {} and, on line {other_line}, {other}", key.name, this)]
-    Twice {
-        key: &'static Key,
-        this: String,
-        other: String,
-        other_line: usize,
-    },
+    Twice { key: &'static Key, this: String, other: String, other_line: usize },
     #[error("{low} ({low_value}) is greater than {high} ({high_value})")]
-    Disordered {
-        low: &'static str,
-        low_value: u64,
-        high: &'static str,
-        high_value: u64,
-    },
+    Disordered { low: &'static str, low_value: u64, high: &'static str, high_value: u64 },
     #[error("worker_command of type \"Binary\" has no path")]
     BinaryWithoutPath,
     #[error("worker_command: {key} does not go with type {kind:?}")]
-    WrongForType {
-        key: &'static str,
-        kind: &'static str,
-    },
+    WrongForType { key: &'static str, kind: &'static str },
     #[error("worker_command has both path and manifest_path, and no type")]
     Ambiguous,
     #[error("working directory {}: {reason}", path.display())]
@@ -107,10 +83,7 @@ pub enum Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Meant {
     Key(&'static str),
-    Section {
-        name: &'static str,
-        key: &'static str,
-    },
+    Section { name: &'static str, key: &'static str },
 }
 
 /// One thing that is wrong, and where.
@@ -127,10 +100,7 @@ pub struct Problems(pub Vec<Problem>);
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::File {
-                path,
-                line: Some(line),
-            } => write!(f, "{}:{line}: ", path.display())?,
+            Place::File { path, line: Some(line) } => write!(f, "{}:{line}: ", path.display())?,
             Place::File { path, line: None } => write!(f, "{}: ", path.display())?,
             // The variable's name takes the place of the key's: nobody who sets it needs to know the key.
             Place::Env(name) | Place::Flag(name) => {
@@ -174,55 +144,31 @@ impl Problem {
             }
             Fault::Missing => "create it, or leave --config out".to_owned(),
             Fault::Unreadable { .. } => "make it a file that you may read".to_owned(),
-            Fault::UnknownKey {
-                meant: Some(Meant::Key(name)),
-                ..
-            } => format!("write {name}"),
-            Fault::UnknownKey {
-                meant: Some(Meant::Section { name: "", key }),
-                ..
-            } => {
+            Fault::UnknownKey { meant: Some(Meant::Key(name)), .. } => format!("write {name}"),
+            Fault::UnknownKey { meant: Some(Meant::Section { name: "", key }), .. } => {
                 format!("{key} belongs above the first [section]")
             }
-            Fault::UnknownKey {
-                meant: Some(Meant::Section { name, key }),
-                ..
-            } => {
+            Fault::UnknownKey { meant: Some(Meant::Section { name, key }), .. } => {
                 format!("{key} belongs under [{name}]")
             }
             Fault::UnknownKey { meant: None, .. } | Fault::UnknownSection { meant: None, .. } => {
                 "`autopilotd config` shows every key".to_owned()
             }
-            Fault::UnknownSection {
-                meant: Some(name), ..
-            } => format!("write [{name}]"),
+            Fault::UnknownSection { meant: Some(name), .. } => format!("write [{name}]"),
             Fault::NotASection { name, .. } => {
                 format!("write [{name}] on a line of its own and its keys below it")
             }
             Fault::Value { key, misfit, .. } => return value_hint(key, misfit, &self.place),
             Fault::Twice { .. } => "keep one of them".to_owned(),
-            Fault::Disordered {
-                low,
-                high,
-                high_value,
-                ..
-            } => {
+            Fault::Disordered { low, high, high_value, .. } => {
                 format!("raise {high}, or lower {low} to at most {high_value}")
             }
-            Fault::BinaryWithoutPath => {
-                "write path = \"~/.autopilot/bin/autopilot\" below it".to_owned()
-            }
-            Fault::WrongForType { key: "path", .. } => {
-                "write type = \"Binary\", or remove path".to_owned()
-            }
+            Fault::BinaryWithoutPath => "write path = \"~/.autopilot/bin/autopilot\" below it".to_owned(),
+            Fault::WrongForType { key: "path", .. } => "write type = \"Binary\", or remove path".to_owned(),
             Fault::WrongForType { key, .. } => format!("write type = \"Cargo\", or remove {key}"),
             Fault::Ambiguous => "write type = \"Binary\" and remove manifest_path".to_owned(),
-            Fault::WorkingDir { .. } => {
-                "create it, or name another with --workdir or working_dir".to_owned()
-            }
-            Fault::NoHome | Fault::Home { .. } => {
-                "set AUTOPILOT_HOME to a folder of yours".to_owned()
-            }
+            Fault::WorkingDir { .. } => "create it, or name another with --workdir or working_dir".to_owned(),
+            Fault::NoHome | Fault::Home { .. } => "set AUTOPILOT_HOME to a folder of yours".to_owned(),
             Fault::Syntax { .. } | Fault::NotUtf8 | Fault::TooLarge { .. } => return None,
         })
     }
@@ -241,9 +187,7 @@ fn value_hint(key: &Key, misfit: &Misfit, place: &Place) -> Option<String> {
         },
         Misfit::Empty => match place {
             Place::File { .. } => "remove the line to have the default".to_owned(),
-            Place::Env(_) | Place::Flag(_) | Place::Nowhere => {
-                "leave it out to have the default".to_owned()
-            }
+            Place::Env(_) | Place::Flag(_) | Place::Nowhere => "leave it out to have the default".to_owned(),
         },
         Misfit::NoUserHome => "HOME is not set: write the whole path".to_owned(),
         Misfit::OtherUsersHome => "only ~/ is understood: write the whole path".to_owned(),

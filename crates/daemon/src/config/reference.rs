@@ -44,9 +44,7 @@ fn default(key: &Key) -> String {
         (Preset::Integer(number), _) => shown(Value::Integer(number)),
         (Preset::Float(number), _) => shown(Value::Float(number)),
         (Preset::Text(text), _) => shown(Value::Text(text.to_owned())),
-        (Preset::List(names), _) => shown(Value::List(
-            names.iter().map(|name| (*name).to_owned()).collect(),
-        )),
+        (Preset::List(names), _) => shown(Value::List(names.iter().map(|name| (*name).to_owned()).collect())),
     }
 }
 
@@ -59,22 +57,12 @@ fn meaning(key: &Key) -> String {
         }
         Kind::Integer { min, .. } if min > 0 => text += &format!(" At least {min}."),
         Kind::Float { min, .. } if min > 0.0 => text += &format!(" At least {min}."),
-        Kind::Integer { .. }
-        | Kind::Float { .. }
-        | Kind::Text
-        | Kind::Name
-        | Kind::Path
-        | Kind::List => {}
+        Kind::Integer { .. } | Kind::Float { .. } | Kind::Text | Kind::Name | Kind::Path | Kind::List => {}
     }
     if let Some(zero) = key.zero {
         text += &format!(" 0: {zero}.");
     }
-    let sources: Vec<String> = key
-        .flag
-        .iter()
-        .chain(&key.env)
-        .map(|name| format!("`{name}`"))
-        .collect();
+    let sources: Vec<String> = key.flag.iter().chain(&key.env).map(|name| format!("`{name}`")).collect();
     if !sources.is_empty() {
         text += &format!(" Also {}.", sources.join(", "));
     }
@@ -85,17 +73,10 @@ fn meaning(key: &Key) -> String {
 pub fn environment_reference() -> String {
     let table = |wanted: SetBy| {
         let mut text = "| variable | meaning |\n| --- | --- |\n".to_owned();
-        for (name, _, doc) in EnvVars::ALL
-            .iter()
-            .filter(|(_, set_by, _)| *set_by == wanted)
-        {
+        for (name, _, doc) in EnvVars::ALL.iter().filter(|(_, set_by, _)| *set_by == wanted) {
             text += &format!("| `{name}` | {doc} |\n");
         }
         text
     };
-    format!(
-        "{}\nThe daemon sets for the worker:\n\n{}",
-        table(SetBy::User),
-        table(SetBy::Daemon)
-    )
+    format!("{}\nThe daemon sets for the worker:\n\n{}", table(SetBy::User), table(SetBy::Daemon))
 }

@@ -29,19 +29,10 @@ pub fn to_text(config: &Config) -> String {
         }
     }
     // A long path must not push every remark out of sight.
-    let width = rows
-        .iter()
-        .filter_map(Row::left_width)
-        .filter(|width| *width <= 60)
-        .max()
-        .unwrap_or(0);
+    let width = rows.iter().filter_map(Row::left_width).filter(|width| *width <= 60).max().unwrap_or(0);
 
     let state = if config.file_exists { "" } else { " (absent)" };
-    let mut text = format!(
-        "# home: {}\n# file: {}{state}\n\n",
-        config.home.display(),
-        config.file.display()
-    );
+    let mut text = format!("# home: {}\n# file: {}{state}\n\n", config.home.display(), config.file.display());
     for row in rows {
         // Writing into a String cannot fail.
         let _ = match row {
@@ -81,24 +72,9 @@ fn meaning(key: &Key, value: &Value) -> Option<String> {
         return Some(meaning.to_owned());
     }
     match (key.kind, value) {
-        (
-            Kind::Integer {
-                unit: Unit::Millis, ..
-            },
-            Value::Integer(n),
-        ) if *n >= 1_000 => Some(show_millis(*n)),
-        (
-            Kind::Integer {
-                unit: Unit::Bytes, ..
-            },
-            Value::Integer(n),
-        ) if *n >= 1_024 => Some(show_bytes(*n)),
-        (
-            Kind::Float {
-                unit: Unit::Usd, ..
-            },
-            Value::Float(x),
-        ) => Some(format!("${x:.2}")),
+        (Kind::Integer { unit: Unit::Millis, .. }, Value::Integer(n)) if *n >= 1_000 => Some(show_millis(*n)),
+        (Kind::Integer { unit: Unit::Bytes, .. }, Value::Integer(n)) if *n >= 1_024 => Some(show_bytes(*n)),
+        (Kind::Float { unit: Unit::Usd, .. }, Value::Float(x)) => Some(format!("${x:.2}")),
         _ => None,
     }
 }

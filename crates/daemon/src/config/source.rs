@@ -28,11 +28,7 @@ pub enum Content {
 
 /// Reads the file at `path`, which [`super::config_path`] gave.
 pub fn read((path, required): (PathBuf, bool)) -> FileSource {
-    let unreadable = |error: std::io::Error| {
-        Content::Unusable(Fault::Unreadable {
-            reason: reason(&error),
-        })
-    };
+    let unreadable = |error: std::io::Error| Content::Unusable(Fault::Unreadable { reason: reason(&error) });
     let content = match File::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Content::Absent,
         Err(error) => unreadable(error),
@@ -41,20 +37,13 @@ pub fn read((path, required): (PathBuf, bool)) -> FileSource {
             match file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes) {
                 Err(error) => unreadable(error),
                 Ok(_) if bytes.len() as u64 > MAX_FILE_BYTES => {
-                    Content::Unusable(Fault::TooLarge {
-                        limit_bytes: MAX_FILE_BYTES,
-                    })
+                    Content::Unusable(Fault::TooLarge { limit_bytes: MAX_FILE_BYTES })
                 }
-                Ok(_) => String::from_utf8(bytes)
-                    .map_or(Content::Unusable(Fault::NotUtf8), Content::Text),
+                Ok(_) => String::from_utf8(bytes).map_or(Content::Unusable(Fault::NotUtf8), Content::Text),
             }
         }
     };
-    FileSource {
-        path,
-        required,
-        content,
-    }
+    FileSource { path, required, content }
 }
 
 /// Whether the working directory exists. Not part of [`super::load`]: `autopilotd config` shows a setting even if it
@@ -70,21 +59,12 @@ pub fn check_working_dir(config: &Config) -> Result<(), Problem> {
         Err(error) => reason(&error),
     };
     let place = match &setting.origin {
-        Origin::File { path, line } => Place::File {
-            path: path.clone(),
-            line: Some(*line),
-        },
+        Origin::File { path, line } => Place::File { path: path.clone(), line: Some(*line) },
         Origin::Flag(name) => Place::Flag(name),
         Origin::Env(name) => Place::Env(name),
         Origin::Default | Origin::Follows(_) => Place::Nowhere,
     };
-    Err(Problem {
-        place,
-        fault: Fault::WorkingDir {
-            path: setting.value.clone(),
-            reason,
-        },
-    })
+    Err(Problem { place, fault: Fault::WorkingDir { path: setting.value.clone(), reason } })
 }
 
 /// The operating system's words without its number.

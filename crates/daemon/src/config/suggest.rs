@@ -1,19 +1,12 @@
 //! "Did you mean": the nearest of the known names.
 
 /// The nearest of `known`, unless none is near: at most a third of the letters may differ. Of equals the first.
-pub(super) fn nearest<'a>(
-    typed: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest_by(typed, known, |name| name)
 }
 
 /// The same for things that have a name.
-pub(super) fn nearest_by<T>(
-    typed: &str,
-    known: impl IntoIterator<Item = T>,
-    name: impl Fn(&T) -> &str,
-) -> Option<T> {
+pub(super) fn nearest_by<T>(typed: &str, known: impl IntoIterator<Item = T>, name: impl Fn(&T) -> &str) -> Option<T> {
     known
         .into_iter()
         .map(|item| (distance(typed, name(&item)), item))
@@ -34,17 +27,10 @@ fn distance(left: &str, right: &str) -> usize {
             let value = if i == 0 || j == 0 {
                 i + j
             } else {
-                let swap =
-                    i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
+                let swap = i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
                 let differ = usize::from(left[i - 1] != right[j - 1]);
-                let edited = (at(i - 1, j - 1) + differ)
-                    .min(at(i - 1, j) + 1)
-                    .min(at(i, j - 1) + 1);
-                if swap {
-                    edited.min(at(i - 2, j - 2) + 1)
-                } else {
-                    edited
-                }
+                let edited = (at(i - 1, j - 1) + differ).min(at(i - 1, j) + 1).min(at(i, j - 1) + 1);
+                if swap { edited.min(at(i - 2, j - 2) + 1) } else { edited }
             };
             cost[i * width + j] = value;
         }
@@ -72,12 +58,7 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (left, right, expected) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("ab", "ba", 1),
-            ("kitten", "sitting", 3),
-        ] {
+        for (left, right, expected) in [("", "", 0), ("", "abc", 3), ("ab", "ba", 1), ("kitten", "sitting", 3)] {
             assert_eq!(distance(left, right), expected, "{left} {right}");
         }
     }

@@ -36,44 +36,22 @@ pub(super) fn parse_bytes(text: &str) -> Option<u64> {
 )]
 fn parse(text: &str, units: &[(&[&str], u64)]) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
-    let end = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_')).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let number: f64 = number.replace('_', "").parse().ok()?;
-    let (_, factor) = units
-        .iter()
-        .find(|(names, _)| names.contains(&unit.trim()))?;
+    let (_, factor) = units.iter().find(|(names, _)| names.contains(&unit.trim()))?;
     let product = (number * *factor as f64).round();
     (product <= 2_f64.powi(53)).then_some(product as u64)
 }
 
 /// `300000` is `5 min`. The largest unit that leaves at most one digit after the point, so that nothing is hidden.
 pub(super) fn show_millis(millis: u64) -> String {
-    show(
-        millis,
-        &[
-            (86_400_000, "d"),
-            (3_600_000, "h"),
-            (60_000, "min"),
-            (1_000, "s"),
-        ],
-        "ms",
-    )
+    show(millis, &[(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")], "ms")
 }
 
 /// `2147483648` is `2 GB`, as in the documentation.
 pub(super) fn show_bytes(bytes: u64) -> String {
-    show(
-        bytes,
-        &[
-            (1 << 40, "TB"),
-            (1 << 30, "GB"),
-            (1 << 20, "MB"),
-            (1 << 10, "kB"),
-        ],
-        "bytes",
-    )
+    show(bytes, &[(1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB")], "bytes")
 }
 
 fn show(number: u64, units: &[(u64, &str)], smallest: &str) -> String {
@@ -111,12 +89,9 @@ mod tests {
         ] {
             assert_eq!(parse_millis(text), expected, "{text}");
         }
-        for (text, expected) in [
-            ("2 GB", Some(2 << 30)),
-            ("500MiB", Some(500 << 20)),
-            ("4096", Some(4_096)),
-            ("2 m/s", None),
-        ] {
+        for (text, expected) in
+            [("2 GB", Some(2 << 30)), ("500MiB", Some(500 << 20)), ("4096", Some(4_096)), ("2 m/s", None)]
+        {
             assert_eq!(parse_bytes(text), expected, "{text}");
         }
     }
@@ -135,12 +110,9 @@ mod tests {
         ] {
             assert_eq!(show_millis(millis), expected);
         }
-        for (bytes, expected) in [
-            (0, "0 bytes"),
-            (1 << 30, "1 GB"),
-            (500 << 20, "500 MB"),
-            (1_000_000, "1000000 bytes"),
-        ] {
+        for (bytes, expected) in
+            [(0, "0 bytes"), (1 << 30, "1 GB"), (500 << 20, "500 MB"), (1_000_000, "1000000 bytes")]
+        {
             assert_eq!(show_bytes(bytes), expected);
         }
     }

@@ -78,11 +78,7 @@ pub(super) trait FromValue: Sized {
 
 impl FromValue for u64 {
     fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Integer(n) = value {
-            Some(*n)
-        } else {
-            None
-        }
+        if let Value::Integer(n) = value { Some(*n) } else { None }
     }
 }
 
@@ -94,51 +90,31 @@ impl FromValue for u32 {
 
 impl FromValue for f64 {
     fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Float(x) = value {
-            Some(*x)
-        } else {
-            None
-        }
+        if let Value::Float(x) = value { Some(*x) } else { None }
     }
 }
 
 impl FromValue for String {
     fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Text(text) = value {
-            Some(text.clone())
-        } else {
-            None
-        }
+        if let Value::Text(text) = value { Some(text.clone()) } else { None }
     }
 }
 
 impl FromValue for PathBuf {
     fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Path(path) = value {
-            Some(path.clone())
-        } else {
-            None
-        }
+        if let Value::Path(path) = value { Some(path.clone()) } else { None }
     }
 }
 
 impl FromValue for Vec<String> {
     fn from_value(value: &Value) -> Option<Self> {
-        if let Value::List(list) = value {
-            Some(list.clone())
-        } else {
-            None
-        }
+        if let Value::List(list) = value { Some(list.clone()) } else { None }
     }
 }
 
 impl<T: FromValue> FromValue for Option<T> {
     fn from_value(value: &Value) -> Option<Self> {
-        if *value == Value::Unset {
-            Some(None)
-        } else {
-            T::from_value(value).map(Some)
-        }
+        if *value == Value::Unset { Some(None) } else { T::from_value(value).map(Some) }
     }
 }
 
@@ -153,8 +129,7 @@ pub enum Containment {
 }
 
 impl Containment {
-    pub const NAMES: &'static [&'static str] =
-        &["auto", "cgroup2", "cgroup1", "subreaper", "group"];
+    pub const NAMES: &'static [&'static str] = &["auto", "cgroup2", "cgroup1", "subreaper", "group"];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -172,14 +147,8 @@ impl FromValue for Containment {
         let Value::Text(text) = value else {
             return None;
         };
-        [
-            Self::Auto,
-            Self::Cgroup2,
-            Self::Cgroup1,
-            Self::Subreaper,
-            Self::Group,
-        ]
-        .into_iter()
-        .find(|rung| rung.name() == text)
+        [Self::Auto, Self::Cgroup2, Self::Cgroup1, Self::Subreaper, Self::Group]
+            .into_iter()
+            .find(|rung| rung.name() == text)
     }
 }

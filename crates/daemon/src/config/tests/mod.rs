@@ -48,10 +48,7 @@ recovery_cooldown_ms = 600000         # Wait 10 min before retry after max failu
 fn inputs(text: &str) -> Inputs {
     Inputs {
         flags: Flags::default(),
-        environment: Environment {
-            user_home: Some(PathBuf::from("/home/ada")),
-            ..Environment::default()
-        },
+        environment: Environment { user_home: Some(PathBuf::from("/home/ada")), ..Environment::default() },
         file: FileSource {
             path: PathBuf::from("/home/ada/.autopilot/daemon.toml"),
             required: false,
@@ -75,9 +72,7 @@ fn complaints(result: Result<Loaded, Problems>) -> String {
         lines.push(problem.to_string());
         lines.extend(problem.hint().map(|hint| format!("  {hint}")));
     }
-    lines
-        .join("\n")
-        .replace("/home/ada/.autopilot/daemon.toml", "daemon.toml")
+    lines.join("\n").replace("/home/ada/.autopilot/daemon.toml", "daemon.toml")
 }
 
 #[track_caller]

@@ -9,10 +9,7 @@ fn the_text_is_aligned_and_names_each_origin() {
     let mut inputs = inputs("max_budget = 5\n[restart]\nmax_backoff_ms = 500\n");
     inputs.flags.model = Some("opus".to_owned());
     inputs.environment.stall_timeout_ms = Some("0".into());
-    insta::assert_snapshot!(
-        "effective_settings",
-        to_text(&load(&inputs).expect("valid").config)
-    );
+    insta::assert_snapshot!("effective_settings", to_text(&load(&inputs).expect("valid").config));
 }
 
 #[test]
@@ -32,11 +29,7 @@ fn the_text_is_a_file_that_means_the_same() {
         let before = loaded(text).config;
         let after = loaded(&to_text(&before)).config;
         let values = |config: &super::super::Config| -> Vec<_> {
-            config
-                .effective
-                .iter()
-                .map(|setting| setting.value.clone())
-                .collect()
+            config.effective.iter().map(|setting| setting.value.clone()).collect()
         };
         assert_eq!(values(&before), values(&after));
         assert_eq!(before.worker_command.value, after.worker_command.value);
@@ -57,29 +50,19 @@ fn the_data_has_every_key_with_its_origin() {
         settings["model"],
         json!({"value": "opus", "origin": {"kind": "file", "path": "/home/ada/.autopilot/daemon.toml", "line": 1}})
     );
-    assert_eq!(
-        settings["max_turns"],
-        json!({"value": 3, "origin": {"kind": "flag", "name": "--max-turns"}})
-    );
+    assert_eq!(settings["max_turns"], json!({"value": 3, "origin": {"kind": "flag", "name": "--max-turns"}}));
     assert_eq!(
         settings["restart.recovery_cooldown_ms"],
         json!({"value": 9, "origin": {"kind": "environment", "name": "AUTOPILOT_RECOVERY_COOLDOWN_MS"}})
     );
-    assert_eq!(
-        settings["project"],
-        json!({"value": null, "origin": {"kind": "default"}})
-    );
+    assert_eq!(settings["project"], json!({"value": null, "origin": {"kind": "default"}}));
 }
 
 #[test]
 fn the_reference_has_a_row_for_each_key_and_variable() {
     let settings = settings_reference();
     for key in keys() {
-        assert!(
-            settings.contains(&format!("| `{}` |", key.name)),
-            "{}",
-            key.path
-        );
+        assert!(settings.contains(&format!("| `{}` |", key.name)), "{}", key.path);
         assert!(key.doc.trim().ends_with('.'), "{}: {}", key.path, key.doc);
     }
     insta::assert_snapshot!("settings_reference", settings);

@@ -1,0 +1,195 @@
+//! Whether the run's own log moved: the newest `.rlog` under `docs/logs/YYYYMMDD/` that came into being during the run,
+//! and the worker's output.
+//!
+//! What is compared is "changed since the last look", never a file's time with the clock: a file from the future, or a
+//! clock that steps, changes nothing. The kernel tells of new files, so that a look costs the same however many old logs
+//! there are.
+
+use std::collections::VecDeque;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use os::watch::CreationWatch;
+
+/// So many of the run's logs are looked at: it writes into the newest, and for a moment into the one before.
+const MOST_LOGS: usize = 4;
+
+/// Size and time of a file, to be compared and nothing else.
+type Mark = (u64, u64, i64, i64);
+
+#[derive(Debug)]
+pub(crate) struct Activity {
+    logs: PathBuf,
+    watch: Option<CreationWatch>,
+    files: VecDeque<(PathBuf, Option<Mark>)>,
+    output: (PathBuf, Option<Mark>),
+    told: bool,
+}
+
+impl Activity {
+    /// From now on, for a run in `working_dir`. What exists by now is not this run's.
+    pub(crate) fn begin(working_dir: &Path, output: PathBuf) -> Self {
+        let logs = working_dir.join("docs/logs");
+        let watch = CreationWatch::new().ok();
+        let mark = mark(&output);
+        let mut activity = Self { logs, watch, files: VecDeque::new(), output: (output, mark), told: false };
+        activity.extend_watch(false);
+        activity
+    }
+
+    /// The worker named its own log: then no other one counts.
+    pub(crate) fn told(&mut self, log: PathBuf) {
+        if !self.told {
+            self.files.clear();
+            self.watch = None;
+            self.told = true;
+        }
+        self.track(log);
+    }
+
+    /// Its newest log.
+    pub(crate) fn newest_log(&self) -> Option<&Path> {
+        self.files.back().map(|(path, _)| path.as_path())
+    }
+
+    /// Whether anything changed since the last call.
+    pub(crate) fn look(&mut self) -> bool {
+        if !self.told {
+            self.take_news();
+        }
+        let mut changed = false;
+        for (path, before) in self.files.iter_mut().chain([&mut self.output]) {
+            let now = mark(path);
+            changed |= now.is_some() && now != *before;
+            *before = now;
+        }
+        changed
+    }
+
+    fn take_news(&mut self) {
+        let Some(watch) = &mut self.watch else { return };
+        let news = watch.take();
+        let mut deeper = false;
+        for path in news {
+            if is_log(&path) {
+                self.track(path);
+            } else {
+                // A folder on the way to the logs, perhaps.
+                deeper = true;
+            }
+        }
+        if deeper {
+            self.extend_watch(true);
+        }
+    }
+
+    /// Watch `docs/logs` and its newest days, or the nearest folder on the way there that exists. `new`: what is found
+    /// in a folder that was not watched before came into being during the run.
+    fn extend_watch(&mut self, new: bool) {
+        let Some(watch) = &mut self.watch else { return };
+        let mut found = Vec::new();
+        let mut folder = self.logs.clone();
+        while !watch.add(&folder).is_ok_and(|watching| watching.exists()) {
+            if !folder.pop() {
+                return;
+            }
+        }
+        if folder != self.logs {
+            return;
+        }
+        let mut days: Vec<PathBuf> = entries(&self.logs).filter(|path| is_day(path)).collect();
+        days.sort_unstable();
+        for day in days.into_iter().rev().take(2) {
+            let fresh = watch.add(&day).is_ok_and(|watching| watching.is_new());
+            if new && fresh {
+                found.extend(entries(&day).filter(|path| is_log(path)));
+            }
+        }
+        for path in found {
+            self.track(path);
+        }
+    }
+
+    fn track(&mut self, path: PathBuf) {
+        if self.files.iter().any(|(known, _)| *known == path) {
+            return;
+        }
+        if self.files.len() == MOST_LOGS {
+            self.files.pop_front();
+        }
+        self.files.push_back((path, None));
+    }
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rlog")
+}
+
+fn is_day(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.len() == 8 && name.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn mark(path: &Path) -> Option<Mark> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn a_new_log_is_activity_wherever_the_folders_began() {
+        for existing in ["", "docs", "docs/logs", "docs/logs/20260101"] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(folder.path().join(existing)).unwrap();
+            let mut activity = Activity::begin(folder.path(), folder.path().join("output"));
+            assert!(!activity.look(), "{existing}: nothing yet");
+            let log = folder.path().join("docs/logs/20260101/090000-a.rlog");
+            write(&log, "one\n");
+            assert!(activity.look(), "{existing}: it came into being");
+            assert!(!activity.look(), "{existing}: and did not change since");
+            write(&log, "one\ntwo\n");
+            assert!(activity.look(), "{existing}: it grew");
+            write(&folder.path().join("docs/logs/20260102/000000-b.rlog"), "next day\n");
+            assert!(activity.look(), "{existing}: across midnight");
+            assert!(!activity.look());
+        }
+    }
+
+    #[test]
+    fn a_log_from_before_the_run_is_not_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = folder.path().join("docs/logs/20260101/090000-old.rlog");
+        write(&old, "old\n");
+        let mut activity = Activity::begin(folder.path(), folder.path().join("output"));
+        write(&old, "old\nand growing\n");
+        assert!(!activity.look());
+        write(&folder.path().join("output"), "a line\n");
+        assert!(activity.look(), "output is activity");
+    }
+
+    #[test]
+    fn a_worker_that_names_its_log_is_judged_by_it_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("docs/logs/20260101/090000-own.rlog");
+        write(&own, "own\n");
+        let mut activity = Activity::begin(folder.path(), folder.path().join("output"));
+        activity.told(own.clone());
+        assert!(activity.look());
+        write(&folder.path().join("docs/logs/20260101/090001-strange.rlog"), "x\n");
+        assert!(!activity.look());
+        write(&own, "own\nmore\n");
+        assert!(activity.look());
+    }
+}

@@ -1,0 +1,210 @@
+//! The control socket's connections: bounded buffers, bounded number, nobody waits for anybody.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use os::poll::{Interest, Poller, Token};
+use wire::control::{FailedKind, MAX_REQUEST_BYTES, Reply, Request, VERSION};
+
+/// So many connections are served at once. One more takes the place of the one that has been idle for longest.
+const MAX_CLIENTS: usize = 256;
+
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// Its request is being carried out.
+    busy: bool,
+    /// Nothing more will be read; it is closed when all is written.
+    closing: bool,
+    /// Grows with every use: the smallest is idle for longest.
+    used: u64,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    clients: BTreeMap<u64, Client>,
+    next: u64,
+    uses: u64,
+    first_token: u64,
+}
+
+/// Whose request it is; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ClientId(pub(crate) u64);
+
+impl Clients {
+    /// The tokens from `first_token` on are theirs.
+    pub(crate) fn new(first_token: u64) -> Self {
+        Self { clients: BTreeMap::new(), next: 0, uses: 0, first_token }
+    }
+
+    pub(crate) fn owner_of(&self, token: Token) -> Option<ClientId> {
+        token.0.checked_sub(self.first_token).map(ClientId)
+    }
+
+    /// Take what waits at the listener.
+    pub(crate) fn accept(&mut self, listener: &UnixListener, poller: &Poller) {
+        // A bound: others must get their turn, and what still waits wakes the poller again.
+        for _ in 0..64 {
+            let Ok((stream, _)) = listener.accept() else { return };
+            if stream.set_nonblocking(true).is_err() {
+                continue;
+            }
+            self.make_room();
+            let id = self.next;
+            self.next += 1;
+            if poller.add(&stream, Token(self.first_token + id), Interest::Readable).is_err() {
+                continue;
+            }
+            let permitted = permitted(&stream);
+            let used = self.touch();
+            let client = Client { stream, input: Vec::new(), output: Vec::new(), busy: false, closing: false, used };
+            self.clients.insert(id, client);
+            if !permitted {
+                let message = "this daemon belongs to another user".to_owned();
+                self.refuse(ClientId(id), FailedKind::NotPermitted, message, poller);
+            }
+        }
+    }
+
+    fn touch(&mut self) -> u64 {
+        self.uses += 1;
+        self.uses
+    }
+
+    fn make_room(&mut self) {
+        while self.clients.len() >= MAX_CLIENTS {
+            // Whoever waits for an answer goes last.
+            let Some(idle) = self.clients.iter().min_by_key(|(_, c)| (c.busy, c.used)).map(|(&id, _)| id) else {
+                return;
+            };
+            self.clients.remove(&idle);
+        }
+    }
+
+    /// Read what a client sent; a whole request, if there is one now.
+    pub(crate) fn read(&mut self, id: ClientId, poller: &Poller) -> Option<Request> {
+        let used = self.touch();
+        let client = self.clients.get_mut(&id.0)?;
+        client.used = used;
+        if client.closing {
+            // It was told; whatever else it sends is of no interest, only that it goes.
+            let mut sink = [0_u8; 4096];
+            if !matches!(client.stream.read(&mut sink), Ok(1..)) {
+                self.clients.remove(&id.0);
+            }
+            return None;
+        }
+        let mut buffer = [0_u8; MAX_REQUEST_BYTES];
+        match client.stream.read(&mut buffer) {
+            Ok(0) => {
+                self.clients.remove(&id.0);
+                return None;
+            }
+            Ok(count) => client.input.extend_from_slice(&buffer[..count]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return None;
+            }
+            Err(_) => {
+                self.clients.remove(&id.0);
+                return None;
+            }
+        }
+        self.next_request(id, poller)
+    }
+
+    fn next_request(&mut self, id: ClientId, poller: &Poller) -> Option<Request> {
+        let client = self.clients.get_mut(&id.0)?;
+        if client.busy {
+            return None;
+        }
+        let Some(end) = client.input.iter().position(|&b| b == b'\n') else {
+            if client.input.len() > MAX_REQUEST_BYTES {
+                let message = format!("the request is longer than {MAX_REQUEST_BYTES} bytes");
+                self.refuse(id, FailedKind::BadRequest, message, poller);
+            }
+            return None;
+        };
+        let line: Vec<u8> = client.input.drain(..=end).collect();
+        match serde_json::from_slice::<Request>(&line) {
+            Ok(request) if request.v == VERSION => {
+                client.busy = true;
+                Some(request)
+            }
+            Ok(request) => {
+                let message = format!("protocol version {} is not spoken here, but {VERSION}", request.v);
+                self.refuse(id, FailedKind::BadRequest, message, poller);
+                None
+            }
+            Err(error) => {
+                self.refuse(id, FailedKind::BadRequest, format!("not a request: {error}"), poller);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, id: ClientId, kind: FailedKind, message: String, poller: &Poller) {
+        if let Some(client) = self.clients.get_mut(&id.0) {
+            client.closing = true;
+            client.input = Vec::new();
+        }
+        self.reply(id, &Reply::failed(kind, message, None), poller);
+    }
+
+    /// Answer a request. A client that is gone by now needs no answer. Returns its next request, if it sent one already.
+    pub(crate) fn reply(&mut self, id: ClientId, reply: &Reply, poller: &Poller) -> Option<Request> {
+        let client = self.clients.get_mut(&id.0)?;
+        client.busy = false;
+        if let Ok(mut json) = serde_json::to_vec(reply) {
+            json.push(b'\n');
+            client.output.extend_from_slice(&json);
+        }
+        self.write(id, poller);
+        if self.clients.get(&id.0).is_some_and(|client| !client.closing && !client.input.is_empty()) {
+            return self.next_request(id, poller);
+        }
+        None
+    }
+
+    /// Write what is still to be written.
+    pub(crate) fn write(&mut self, id: ClientId, poller: &Poller) {
+        let Some(client) = self.clients.get_mut(&id.0) else { return };
+        let token = Token(self.first_token + id.0);
+        while !client.output.is_empty() {
+            match client.stream.write(&client.output) {
+                Ok(count) => drop(client.output.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poller.change(&client.stream, token, Interest::Writable).ok();
+                    return;
+                }
+                Err(_) => {
+                    self.clients.remove(&id.0);
+                    return;
+                }
+            }
+        }
+        if client.closing {
+            // Half-close: the reason still reaches a client that is busy sending.
+            client.stream.shutdown(std::net::Shutdown::Write).ok();
+        }
+        poller.change(&client.stream, token, Interest::Readable).ok();
+    }
+
+    /// Write out all answers before the end, without waiting for anybody.
+    pub(crate) fn finish(&mut self, poller: &Poller) {
+        let ids: Vec<u64> = self.clients.keys().copied().collect();
+        for id in ids {
+            self.write(ClientId(id), poller);
+        }
+    }
+}
+
+/// The owner of the daemon, and root, who can do everything anyway.
+fn permitted(stream: &UnixStream) -> bool {
+    os::socket::peer_uid(stream).is_ok_and(|uid| uid == 0 || uid == os::process::effective_uid())
+}

@@ -1,0 +1,110 @@
+//! The folder that holds everything: where each file lives.
+
+use std::path::{Path, PathBuf};
+
+/// `AUTOPILOT_HOME`, usually `~/.autopilot`. Mode 0700: what lies in it is nobody else's business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// `root` is absolute.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the daemon listens.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.root.join("autopilotd.sock")
+    }
+
+    /// The daemon's pid, for people and their scripts. Nothing is decided by it.
+    #[must_use]
+    pub fn pid_file(&self) -> PathBuf {
+        self.root.join("autopilotd.pid")
+    }
+
+    /// Its `flock` says whether a daemon lives. Never removed.
+    #[must_use]
+    pub fn daemon_lock(&self) -> PathBuf {
+        self.root.join("autopilotd.lock")
+    }
+
+    /// What belongs to the one worker.
+    #[must_use]
+    pub fn worker(&self) -> PathBuf {
+        self.root.join("workers/main")
+    }
+
+    /// Counters and waits that outlive the daemon.
+    #[must_use]
+    pub fn state_file(&self) -> PathBuf {
+        self.worker().join("state.json")
+    }
+
+    /// Where the worker sends its heartbeats.
+    #[must_use]
+    pub fn notify_socket(&self) -> PathBuf {
+        self.worker().join("notify.sock")
+    }
+
+    /// The worker's stdout and stderr.
+    #[must_use]
+    pub fn output_log(&self) -> PathBuf {
+        self.worker().join("output.log")
+    }
+
+    /// The runs, a folder each.
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.worker().join("runs")
+    }
+
+    /// One run's.
+    #[must_use]
+    pub fn run(&self, number: u64) -> RunFolder {
+        RunFolder { path: self.runs().join(number.to_string()) }
+    }
+}
+
+/// What a run leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Held by the shim, the worker and all below it: while it is held, something of the run lives. Its content is the
+    /// run's unique name.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// Written when the worker's program runs.
+    #[must_use]
+    pub fn started(&self) -> PathBuf {
+        self.path.join("started")
+    }
+
+    /// Written when the tree is empty.
+    #[must_use]
+    pub fn exit(&self) -> PathBuf {
+        self.path.join("exit")
+    }
+}

@@ -1,0 +1,278 @@
+//! The small process between the daemon and one run: it outlives the daemon.
+//!
+//! It adopts whatever the worker's descendants leave behind, drains the worker's output, ends the tree when it is told
+//! to or when the worker ends, and leaves a record of the end. It is a fork of the daemon, not a program of its own:
+//! executing one would double the time that a restart takes.
+//!
+//! Told by signals, which reach it through a pidfd, whoever is the daemon by then: SIGTERM, end the tree (TERM, after
+//! the stop timeout KILL); SIGUSR1, kill it now.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use os::files::{Durability, Lock, write_atomic};
+use os::output::{Bounds, Drained, Output};
+use os::poll::{Interest, Poller, Ready, Token};
+use os::process::{Identity, Reap, Reaped};
+use os::signals::{Signal, SignalPipe};
+use os::spawn::Program;
+use wire::run::{Ended, Exit, Line, Process, StartError, Started, VERSION};
+
+use crate::home::RunFolder;
+
+/// What to run, and how.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) run: u64,
+    pub(crate) run_id: String,
+    pub(crate) boot_id: String,
+    pub(crate) folder: RunFolder,
+    pub(crate) program: Program,
+    pub(crate) working_dir: PathBuf,
+    pub(crate) output: Bounds,
+    pub(crate) stop_timeout_ms: u64,
+}
+
+/// The name by which `ps` shows it; at most 15 bytes.
+const NAME: &std::ffi::CStr = c"autopilot-shim";
+
+const SIGNALS: Token = Token(1);
+const OUTPUT: Token = Token(2);
+
+/// While a killed tree is not yet gone, look again this often: for what was forked in between, or hangs in the kernel.
+const RETRY_MS: u64 = 100;
+
+/// In the forked child: run the plan to its end. Returns the shim's exit status.
+pub(crate) fn run(plan: &Plan, lock: &Lock, to_daemon: &OwnedFd) -> i32 {
+    let Ok(mut shim) = Shim::set_up(plan, lock, to_daemon) else { return 1 };
+    match shim.begin(lock) {
+        Ok(worker) => {
+            shim.tell(&Line::Started(worker.clone()));
+            // The daemon knows by the line; the file is for one that comes later.
+            if let Ok(json) = serde_json::to_vec(&worker) {
+                write_atomic(&plan.folder.started(), &json, Durability::Process).ok();
+            }
+            let exit = shim.watch(worker.worker.pid);
+            shim.finish(&worker, exit)
+        }
+        Err(error) => shim.give_up(error),
+    }
+}
+
+struct Shim<'a> {
+    plan: &'a Plan,
+    to_daemon: &'a OwnedFd,
+    poller: Poller,
+    signals: SignalPipe,
+    output: Output,
+    pipe: Option<OwnedFd>,
+    kill_at_ms: Option<u64>,
+    stopping: bool,
+    survivors_killed: u64,
+}
+
+impl<'a> Shim<'a> {
+    fn set_up(plan: &'a Plan, lock: &Lock, to_daemon: &'a OwnedFd) -> io::Result<Self> {
+        os::signals::forget_inherited();
+        os::fork::become_shim(NAME, &[lock.as_fd(), to_daemon.as_fd()])?;
+        let signals = SignalPipe::new(&[Signal::Term, Signal::User1, Signal::Child])?;
+        os::fork::unblock_signals();
+        let poller = Poller::new()?;
+        poller.add(&signals, SIGNALS, Interest::Readable)?;
+        let output = Output::new(plan.output.clone());
+        let (kill_at_ms, stopping, survivors_killed, pipe) = (None, false, 0, None);
+        Ok(Self { plan, to_daemon, poller, signals, output, pipe, kill_at_ms, stopping, survivors_killed })
+    }
+
+    fn begin(&mut self, lock: &Lock) -> Result<Started, StartError> {
+        let at = |step: &str| {
+            let step = step.to_owned();
+            move |error: io::Error| StartError { step, errno: error.raw_os_error().unwrap_or(0) }
+        };
+        os::spawn::enter(&self.plan.working_dir).map_err(at("working-dir"))?;
+        lock.inherit_on_exec().map_err(at("lock"))?;
+        let (read, write) = os::output::pipe().map_err(at("output"))?;
+        self.poller.add(&read, OUTPUT, Interest::Readable).map_err(at("output"))?;
+        let pid = os::spawn::spawn(&self.plan.program, write).map_err(at("execute"))?;
+        self.pipe = Some(read);
+        Ok(Started {
+            v: VERSION,
+            run: self.plan.run,
+            run_id: self.plan.run_id.clone(),
+            boot_id: self.plan.boot_id.clone(),
+            shim: process(os::process::own_identity()),
+            worker: process(identity(pid)),
+            at_ms: os::clock::monotonic_ms(),
+            at_unix_ms: os::clock::wall_ms(),
+        })
+    }
+
+    /// Until the worker ends.
+    fn watch(&mut self, worker: u32) -> Reaped {
+        let mut ready = Vec::new();
+        loop {
+            if let Some(exit) = self.reap(worker) {
+                return exit;
+            }
+            let now_ms = os::clock::monotonic_ms();
+            let wait_ms = self.kill_at_ms.map(|at_ms| at_ms.saturating_sub(now_ms));
+            if wait_ms == Some(0) {
+                self.kill(RETRY_MS);
+                continue;
+            }
+            if self.poller.wait(wait_ms, &mut ready).is_err() {
+                self.kill(RETRY_MS);
+            }
+            self.handle(&ready, worker);
+        }
+    }
+
+    fn handle(&mut self, ready: &[Ready], worker: u32) {
+        for event in ready {
+            if event.token == OUTPUT {
+                self.drain();
+                continue;
+            }
+            for signal in self.signals.take() {
+                match signal {
+                    Signal::Term => self.stop(worker),
+                    Signal::User1 => {
+                        self.kill(RETRY_MS);
+                    }
+                    Signal::Child | Signal::Int | Signal::Hup | Signal::WindowChange => {}
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, worker: u32) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        os::tree::terminate(worker);
+        self.kill_at_ms = Some(os::clock::monotonic_ms().saturating_add(self.plan.stop_timeout_ms));
+    }
+
+    /// Says how many were killed.
+    fn kill(&mut self, again_in_ms: u64) -> u64 {
+        self.stopping = true;
+        self.kill_at_ms = Some(os::clock::monotonic_ms().saturating_add(again_in_ms));
+        os::tree::kill_below().unwrap_or(0) as u64
+    }
+
+    /// Take some of the output, but return to the signals from time to time.
+    fn drain(&mut self) {
+        const AT_A_TIME: usize = 16;
+        let Some(pipe) = &self.pipe else { return };
+        for _ in 0..AT_A_TIME {
+            match self.output.drain(pipe) {
+                Ok(Drained::Some) => {}
+                Ok(Drained::Empty) => return,
+                Ok(Drained::End) | Err(_) => {
+                    // Nobody can write any more; closing it takes it out of the poller.
+                    self.pipe = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reap all that ended; the worker's end, if it is among them.
+    fn reap(&mut self, worker: u32) -> Option<Reaped> {
+        while let Ok(Reap::Ended(reaped)) = os::process::reap_any() {
+            if reaped.pid == worker {
+                return Some(reaped);
+            }
+        }
+        None
+    }
+
+    /// The worker is gone: kill what it left, wait for it, take the rest of its output, leave the record.
+    fn finish(&mut self, worker: &Started, exit: Reaped) -> i32 {
+        let ended_ms = os::clock::monotonic_ms();
+        self.empty_the_tree();
+        while self.pipe.is_some() {
+            let before = self.output.lost_bytes();
+            match self.pipe.as_ref().map(|pipe| self.output.drain(pipe)) {
+                Some(Ok(Drained::Some)) => debug_assert!(self.output.lost_bytes() >= before),
+                // With the tree empty there is no writer left, but for one that was handed the pipe by other means.
+                Some(Ok(Drained::Empty | Drained::End) | Err(_)) | None => self.pipe = None,
+            }
+        }
+        self.leave(&Ended {
+            v: VERSION,
+            run: self.plan.run,
+            boot_id: self.plan.boot_id.clone(),
+            exit: Some(Exit { code: exit.code, signal: exit.signal }),
+            start_error: None,
+            at_ms: ended_ms,
+            at_unix_ms: os::clock::wall_ms(),
+            lived_ms: ended_ms.saturating_sub(worker.at_ms),
+            survivors_killed: self.survivors_killed,
+            output_lost_bytes: self.output.lost_bytes(),
+        })
+    }
+
+    fn empty_the_tree(&mut self) {
+        let mut ready = Vec::new();
+        loop {
+            match os::process::reap_any() {
+                Ok(Reap::Ended(_)) => continue,
+                // As the subreaper this process is the parent of every orphan: no child, no descendant.
+                Ok(Reap::NoChild) => return,
+                Ok(Reap::NoneEnded) | Err(_) => {}
+            }
+            self.survivors_killed = self.survivors_killed.saturating_add(self.kill(RETRY_MS));
+            if matches!(os::process::reap_any(), Ok(Reap::NoChild)) {
+                return;
+            }
+            self.poller.wait(Some(RETRY_MS), &mut ready).ok();
+            if ready.iter().any(|event| event.token == OUTPUT) {
+                self.drain();
+            }
+            self.signals.take();
+        }
+    }
+
+    fn give_up(&self, error: StartError) -> i32 {
+        self.leave(&Ended {
+            v: VERSION,
+            run: self.plan.run,
+            boot_id: self.plan.boot_id.clone(),
+            exit: None,
+            start_error: Some(error),
+            at_ms: os::clock::monotonic_ms(),
+            at_unix_ms: os::clock::wall_ms(),
+            lived_ms: 0,
+            survivors_killed: 0,
+            output_lost_bytes: 0,
+        })
+    }
+
+    fn leave(&self, ended: &Ended) -> i32 {
+        self.tell(&Line::Ended(ended.clone()));
+        let Ok(json) = serde_json::to_vec(ended) else { return 1 };
+        match write_atomic(&self.plan.folder.exit(), &json, Durability::Process) {
+            Ok(()) => 0,
+            Err(_) => 1,
+        }
+    }
+
+    fn tell(&self, line: &Line) {
+        if let Ok(mut json) = serde_json::to_vec(line) {
+            json.push(b'\n');
+            os::socket::write_to_wire(self.to_daemon, &json);
+        }
+    }
+}
+
+fn identity(pid: u32) -> Identity {
+    let start_ticks = os::proc::stat(os::proc::root(), pid).map_or(0, |stat| stat.start_ticks);
+    Identity { pid, start_ticks }
+}
+
+fn process(identity: Identity) -> Process {
+    Process { pid: identity.pid, start_ticks: identity.start_ticks }
+}
