@@ -6,10 +6,7 @@ use std::path::Path;
 use wire::claude::{Block, Decoded, Ending, Line, LineSplitter, Message, Usage, decode};
 
 fn golden(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("golden/claude-2.1.330")
-        .join(name)
-        .with_extension("jsonl");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/claude-2.1.330").join(name).with_extension("jsonl");
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -25,32 +22,17 @@ fn each(bytes: &[u8], mut each: impl FnMut(Decoded<'_>)) {
 
 /// Everything that says how a session ended, on one line.
 fn ending(name: &str) -> String {
-    let (mut error, mut limit, mut end) =
-        (String::from("-"), String::new(), String::from("no result"));
+    let (mut error, mut limit, mut end) = (String::from("-"), String::new(), String::from("no result"));
     each(&golden(name), |decoded| match decoded {
         Decoded::Message(Message::Assistant(assistant)) => {
             if let Some(kind) = assistant.error {
-                error = format!(
-                    "{kind} {:?} {:?}",
-                    assistant.api_error_status, assistant.api_error
-                );
+                error = format!("{kind} {:?} {:?}", assistant.api_error_status, assistant.api_error);
             }
         }
         Decoded::Message(Message::RateLimit(rate)) => {
-            limit = format!(
-                " limit={} {:?} {:?}",
-                rate.status,
-                rate.kind,
-                rate.resets_at_epoch_s.is_some()
-            );
+            limit = format!(" limit={} {:?} {:?}", rate.status, rate.kind, rate.resets_at_epoch_s.is_some());
         }
-        Decoded::Message(Message::Result(Ending {
-            subtype,
-            is_error,
-            terminal_reason,
-            stop_reason,
-            ..
-        })) => {
+        Decoded::Message(Message::Result(Ending { subtype, is_error, terminal_reason, stop_reason, .. })) => {
             end = format!(
                 "{subtype} is_error={is_error} {} {}",
                 terminal_reason.unwrap_or(Cow::Borrowed("-")),
@@ -69,78 +51,36 @@ fn every_recorded_ending_keeps_its_meaning() {
     for (name, expected) in [
         ("success", "success is_error=false completed end_turn; -"),
         ("tool_error", "success is_error=false completed end_turn; -"),
-        (
-            "tool_progress",
-            "success is_error=false completed end_turn; -",
-        ),
+        ("tool_progress", "success is_error=false completed end_turn; -"),
         ("subagent", "success is_error=false completed end_turn; -"),
         ("background", "success is_error=false completed end_turn; -"),
         ("resumed", "success is_error=false completed end_turn; -"),
-        (
-            "max_turns",
-            "error_max_turns is_error=true max_turns tool_use; -",
-        ),
-        (
-            "budget",
-            "error_max_budget_usd is_error=true budget_exhausted tool_use; -",
-        ),
-        (
-            "auth_401",
-            "success is_error=true api_error stop_sequence; authentication_failed Some(401) None",
-        ),
-        (
-            "auth_401_login",
-            "success is_error=true api_error stop_sequence; authentication_failed Some(401) None",
-        ),
-        (
-            "auth_403",
-            "success is_error=true api_error stop_sequence; authentication_failed Some(403) None",
-        ),
-        (
-            "rate_429",
-            "success is_error=true api_error stop_sequence; rate_limit Some(429) None",
-        ),
+        ("max_turns", "error_max_turns is_error=true max_turns tool_use; -"),
+        ("budget", "error_max_budget_usd is_error=true budget_exhausted tool_use; -"),
+        ("auth_401", "success is_error=true api_error stop_sequence; authentication_failed Some(401) None"),
+        ("auth_401_login", "success is_error=true api_error stop_sequence; authentication_failed Some(401) None"),
+        ("auth_403", "success is_error=true api_error stop_sequence; authentication_failed Some(403) None"),
+        ("rate_429", "success is_error=true api_error stop_sequence; rate_limit Some(429) None"),
         (
             "limit_429",
             "success is_error=true api_error stop_sequence; rate_limit Some(429) Some(\"usage_limit_reached\") \
              limit=rejected Some(\"five_hour\") true",
         ),
-        (
-            "overloaded_529",
-            "success is_error=true api_error stop_sequence; server_error Some(529) None",
-        ),
-        (
-            "server_500",
-            "success is_error=true api_error stop_sequence; server_error Some(500) None",
-        ),
-        (
-            "refused",
-            "success is_error=true api_error stop_sequence; server_error None Some(\"connection_failed\")",
-        ),
-        (
-            "no_credit",
-            "success is_error=true api_error stop_sequence; billing_error Some(400) None",
-        ),
+        ("overloaded_529", "success is_error=true api_error stop_sequence; server_error Some(529) None"),
+        ("server_500", "success is_error=true api_error stop_sequence; server_error Some(500) None"),
+        ("refused", "success is_error=true api_error stop_sequence; server_error None Some(\"connection_failed\")"),
+        ("no_credit", "success is_error=true api_error stop_sequence; billing_error Some(400) None"),
         (
             "disabled",
             "success is_error=true api_error stop_sequence; invalid_request Some(400) Some(\"org_disabled_credential\")",
         ),
-        (
-            "too_long",
-            "success is_error=true prompt_too_long stop_sequence; invalid_request Some(400) None",
-        ),
-        (
-            "model_404",
-            "success is_error=true api_error stop_sequence; model_not_found Some(404) None",
-        ),
+        ("too_long", "success is_error=true prompt_too_long stop_sequence; invalid_request Some(400) None"),
+        ("model_404", "success is_error=true api_error stop_sequence; model_not_found Some(404) None"),
         (
             "max_tokens",
             "success is_error=true api_error stop_sequence; max_output_tokens None Some(\"max_output_tokens\")",
         ),
-        (
-            "no_conversation",
-            "error_during_execution is_error=true - -; - garbled",
-        ),
+        ("no_conversation", "error_during_execution is_error=true - -; - garbled"),
         ("in_use", "no result; - garbled"),
     ] {
         assert_eq!(ending(name), expected, "{name}");
@@ -162,14 +102,12 @@ fn the_turn_of_a_tool_is_read_block_by_block() {
                 Block::ToolResult { .. } | Block::Other(_) => panic!("{block:?}"),
             }));
         }
-        Decoded::Message(Message::User(user)) => {
-            seen.extend(user.blocks.iter().map(|block| match block {
-                Block::ToolResult { id, is_error, text } => {
-                    format!("result {id} {is_error} {text:?}")
-                }
-                other => panic!("{other:?}"),
-            }))
-        }
+        Decoded::Message(Message::User(user)) => seen.extend(user.blocks.iter().map(|block| match block {
+            Block::ToolResult { id, is_error, text } => {
+                format!("result {id} {is_error} {text:?}")
+            }
+            other => panic!("{other:?}"),
+        })),
         Decoded::Message(Message::Partial(partial)) if partial.kind == "message_delta" => {
             final_usage.extend(partial.usage);
             assert!(partial.message_id.is_some());
@@ -187,11 +125,7 @@ fn the_turn_of_a_tool_is_read_block_by_block() {
             r#"text "All finished.\nAUTOPILOT: DONE""#,
         ]
     );
-    let expected = Usage {
-        input_tokens: 120,
-        output_tokens: 42,
-        ..Usage::default()
-    };
+    let expected = Usage { input_tokens: 120, output_tokens: 42, ..Usage::default() };
     assert_eq!(final_usage, [expected, expected]);
     assert_eq!(cost, Some(0.00148));
 }
@@ -200,10 +134,7 @@ fn the_turn_of_a_tool_is_read_block_by_block() {
 fn a_resumed_session_tells_its_own_cost_apart_from_the_total() {
     each(&golden("resumed"), |decoded| {
         if let Decoded::Message(Message::Result(ending)) = decoded {
-            assert_eq!(
-                (ending.total_cost_usd, ending.cost_usd),
-                (Some(0.00148), Some(0.00074))
-            );
+            assert_eq!((ending.total_cost_usd, ending.cost_usd), (Some(0.00148), Some(0.00074)));
         }
     });
 }
@@ -230,15 +161,10 @@ fn background_tasks_and_tool_progress_are_signs_of_life() {
 fn a_field_of_the_wrong_type_spoils_nothing_else() {
     let line = br#"{"message":"oops","type":"result","is_error":true,"errors":{"a":1},"result":[1,{"b":null}],
         "num_turns":"three","total_cost_usd":null,"terminal_reason":"max_turns","usage":7}"#;
-    let Decoded::Message(Message::Result(ending)) = decode(line) else {
-        panic!()
-    };
+    let Decoded::Message(Message::Result(ending)) = decode(line) else { panic!() };
     assert!(ending.is_error);
     assert_eq!(ending.terminal_reason.as_deref(), Some("max_turns"));
-    assert_eq!(
-        (ending.num_turns, ending.text, ending.errors.len()),
-        (0, None, 0)
-    );
+    assert_eq!((ending.num_turns, ending.text, ending.errors.len()), (0, None, 0));
 }
 
 #[test]
@@ -259,10 +185,7 @@ fn what_is_no_event_is_garbled_or_unknown() {
         assert_eq!(decode(garbage.as_bytes()), Decoded::Garbled, "{garbage:?}");
     }
     assert_eq!(decode(b"{\"type\":\"res\xff\"}"), Decoded::Garbled);
-    assert_eq!(
-        decode(br#"{"type":"telepathy"}"#),
-        Decoded::Unknown("telepathy".into())
-    );
+    assert_eq!(decode(br#"{"type":"telepathy"}"#), Decoded::Unknown("telepathy".into()));
     let deep = format!(r#"{{"type":"user","message":{}"#, "[".repeat(100_000));
     assert_eq!(decode(deep.as_bytes()), Decoded::Garbled);
 }

@@ -32,11 +32,7 @@ impl LineSplitter {
     /// A splitter that keeps lines of up to `max_line_bytes`.
     #[must_use]
     pub fn new(max_line_bytes: usize) -> Self {
-        Self {
-            begun: Vec::new(),
-            dropped_bytes: 0,
-            max_line_bytes,
-        }
+        Self { begun: Vec::new(), dropped_bytes: 0, max_line_bytes }
     }
 
     /// Gives every line that `bytes` completes.
@@ -44,8 +40,7 @@ impl LineSplitter {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (head, rest) = bytes.split_at(end);
             bytes = rest.get(1..).unwrap_or_default();
-            if self.begun.is_empty() && self.dropped_bytes == 0 && head.len() <= self.max_line_bytes
-            {
+            if self.begun.is_empty() && self.dropped_bytes == 0 && head.len() <= self.max_line_bytes {
                 each(Line::Whole(without_return(head)));
                 continue;
             }
@@ -111,21 +106,14 @@ mod tests {
         assert_eq!(whole, ["one", "two", "", "last"]);
         for cut in 0..text.len() {
             let (head, tail) = text.split_at(cut);
-            assert_eq!(
-                split(&mut LineSplitter::new(100), &[head, tail]),
-                whole,
-                "cut at {cut}"
-            );
+            assert_eq!(split(&mut LineSplitter::new(100), &[head, tail]), whole, "cut at {cut}");
         }
     }
 
     #[test]
     fn an_over_long_line_costs_no_memory_and_spoils_no_neighbour() {
         let mut splitter = LineSplitter::new(8);
-        let lines = split(
-            &mut splitter,
-            &[b"a\n1234567", b"89", b"0123\nb\n123456789\nc"],
-        );
+        let lines = split(&mut splitter, &[b"a\n1234567", b"89", b"0123\nb\n123456789\nc"]);
         assert_eq!(lines, ["a", "<13 bytes>", "b", "<9 bytes>", "c"]);
     }
 }

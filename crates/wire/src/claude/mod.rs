@@ -186,10 +186,9 @@ pub fn decode(line: &[u8]) -> Decoded<'_> {
     };
     let message = match &*kind {
         "system" => system(raw),
-        "tool_progress" => Message::ToolProgress {
-            tool: raw.tool_name.0,
-            elapsed_s: raw.elapsed_time_seconds.count().unwrap_or(0),
-        },
+        "tool_progress" => {
+            Message::ToolProgress { tool: raw.tool_name.0, elapsed_s: raw.elapsed_time_seconds.count().unwrap_or(0) }
+        }
         "stream_event" => {
             let event = raw.event.0.unwrap_or_default();
             Message::Partial(Partial {
@@ -214,11 +213,7 @@ pub fn decode(line: &[u8]) -> Decoded<'_> {
             })
         }
         "user" => Message::User(User {
-            blocks: raw
-                .message
-                .0
-                .map(|body| blocks(body.content))
-                .unwrap_or_default(),
+            blocks: raw.message.0.map(|body| blocks(body.content)).unwrap_or_default(),
             parent: raw.parent_tool_use_id.0,
         }),
         "rate_limit_event" => {
@@ -236,12 +231,7 @@ pub fn decode(line: &[u8]) -> Decoded<'_> {
             stop_reason: raw.stop_reason.0,
             api_error: raw.api_error.0,
             api_error_status: status(raw.api_error_status),
-            errors: raw
-                .errors
-                .0
-                .into_iter()
-                .filter_map(|error| error.0)
-                .collect(),
+            errors: raw.errors.0.into_iter().filter_map(|error| error.0).collect(),
             text: raw.result.0,
             num_turns: raw.num_turns.count().unwrap_or(0),
             total_cost_usd: raw.total_cost_usd.0,
@@ -266,12 +256,7 @@ fn system(raw: raw::Line<'_>) -> Message<'_> {
                 .0
                 .into_iter()
                 .filter_map(|server| server.0)
-                .map(|server| {
-                    (
-                        server.name.0.unwrap_or_default(),
-                        server.status.0.unwrap_or_default(),
-                    )
-                })
+                .map(|server| (server.name.0.unwrap_or_default(), server.status.0.unwrap_or_default()))
                 .collect(),
         }),
         "api_retry" => Message::ApiRetry(ApiRetry {
@@ -281,14 +266,9 @@ fn system(raw: raw::Line<'_>) -> Message<'_> {
             status: status(raw.error_status),
             error: raw.error.0,
         }),
-        "background_tasks_changed" => Message::BackgroundTasks {
-            running: raw.tasks.0.len(),
-        },
+        "background_tasks_changed" => Message::BackgroundTasks { running: raw.tasks.0.len() },
         "status" if raw.status.0.as_deref() == Some("compacting") => Message::Compacting,
-        _ => Message::System {
-            subtype,
-            description: raw.description.0,
-        },
+        _ => Message::System { subtype, description: raw.description.0 },
     }
 }
 

@@ -254,27 +254,14 @@ pub(super) struct Argument<'a> {
 }
 
 /// Keys of the built-in tools' inputs, the most telling first (Claude Code's tool reference).
-const TELLING: [&str; 10] = [
-    "command",
-    "file_path",
-    "notebook_path",
-    "path",
-    "pattern",
-    "url",
-    "query",
-    "skill",
-    "description",
-    "prompt",
-];
+const TELLING: [&str; 10] =
+    ["command", "file_path", "notebook_path", "path", "pattern", "url", "query", "skill", "description", "prompt"];
 
 impl<'a> Shape<'a> for Argument<'a> {
     fn map<A: MapAccess<'a>>(&mut self, mut map: A) -> Result<(), A::Error> {
         while let Some((key, value)) = map.next_entry::<Text<'a>, Text<'a>>()? {
             let key = key.0.unwrap_or_default();
-            let rank = TELLING
-                .iter()
-                .position(|known| *known == key)
-                .unwrap_or(TELLING.len());
+            let rank = TELLING.iter().position(|known| *known == key).unwrap_or(TELLING.len());
             if value.0.is_some() && (self.text.is_none() || rank < self.rank) {
                 self.text = value.0;
                 self.rank = rank;
