@@ -1,7 +1,8 @@
 //! What is decided, and nothing else.
 //!
 //! One worker's supervisor ([`supervisor`]) as a state machine: `step(now, event)` changes the state once and says what
-//! is to be done; the shell does it, drains it fully, and then waits until [`supervisor::Supervisor::deadline_ms`].
+//! is to be done; the shell does it, drains it fully, and then waits until [`supervisor::Supervisor::deadline_ms`]. The
+//! worker's own loop ([`work`]) has the same shape.
 //!
 //! **Invariant:** no clock, no I/O, no randomness, no dependencies; `std` is not even linked. `now` is an argument, so
 //! that months of faults fit into a test. All times are milliseconds on one monotonic clock.
@@ -11,3 +12,4 @@
 extern crate alloc;
 
 pub mod supervisor;
+pub mod work;
