@@ -35,8 +35,8 @@ impl Daemon {
     }
 
     fn begin(&mut self, run: RunId) {
-        let run_id = match os::random::hex() {
-            Ok(random) => format!("{}-{random}", run.0),
+        let run_id = match os::random::bytes::<8>() {
+            Ok(random) => format!("{}-{:016x}", run.0, u64::from_ne_bytes(random)),
             Err(error) => return self.cannot_begin(run, error.raw_os_error().unwrap_or(0)),
         };
         let plan = match self.launching.plan(run.0, run_id, self.boot_id.clone()) {

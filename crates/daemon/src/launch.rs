@@ -97,9 +97,7 @@ impl Launching {
         let job = &self.config.job;
         let mut arguments: Vec<OsString> = vec!["run".into(), "--full-auto".into()];
         arguments.extend(["--model".into(), job.model.value.clone().into()]);
-        if job.max_turns.value > 0 {
-            arguments.extend(["--max-turns".into(), job.max_turns.value.to_string().into()]);
-        }
+        arguments.extend(["--max-turns".into(), job.max_turns.value.to_string().into()]);
         if job.max_budget.value > 0.0 {
             arguments.extend(["--max-budget".into(), job.max_budget.value.to_string().into()]);
         }

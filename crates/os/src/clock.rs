@@ -16,6 +16,14 @@ pub fn monotonic_ns() -> u64 {
     u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(t.tv_nsec).unwrap_or(0)
 }
 
+/// Milliseconds on `CLOCK_BOOTTIME`: as [`monotonic_ms`], and it counts the time that the machine is suspended. For
+/// waits that end at a time of day.
+#[must_use]
+pub fn boottime_ms() -> u64 {
+    let t = clock_gettime(ClockId::Boottime);
+    u64::try_from(t.tv_sec).unwrap_or(0) * 1_000 + u64::try_from(t.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
 /// Milliseconds since the Unix epoch. For names and for people; never compared with a deadline.
 #[must_use]
 pub fn wall_ms() -> u64 {

@@ -4,10 +4,12 @@
 //! **Invariant:** no decisions and no formats live here. Whoever calls says what is to happen; these functions say what
 //! did. It is also the only room with `unsafe` code, each block with its reason.
 
+pub mod child;
 pub mod clock;
 pub mod files;
 pub mod fork;
 pub mod memory;
+pub mod notify;
 pub mod output;
 pub mod poll;
 pub mod proc;

@@ -1,13 +1,24 @@
-//! Randomness for names that must not repeat. Never for decisions.
+//! Randomness of the kernel, getrandom(2).
 
 use std::io;
 
-/// 16 hexadecimal digits.
+/// Random bytes.
 ///
 /// # Errors
-/// As of getrandom(2).
-pub fn hex() -> io::Result<String> {
-    let mut bytes = [0_u8; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+/// As of getrandom.
+pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn two_draws_differ() {
+        assert_ne!(super::bytes::<16>().unwrap(), super::bytes::<16>().unwrap());
+    }
 }
