@@ -1,0 +1,311 @@
+//! The one way into a test with processes: a private home, a repository, a clean environment, and an end for everything.
+//!
+//! Whatever is started through a [`Home`] carries the home's id in its environment. Dropping the home kills all that
+//! carries it, checks that nothing is left, and removes the folder; after a failure it first prints what the programs
+//! had to say.
+
+mod started;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use started::Started;
+
+use crate::fake_api::FakeApi;
+use crate::processes::{self, Process};
+use crate::{claude, rlog};
+
+/// Long enough for whatever happens at once, even on a busy machine; short enough to wait for in a failing test.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+/// Between two looks at something that gives no notice.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The programs under test.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    pub autopilot: PathBuf,
+    pub autopilotd: PathBuf,
+}
+
+/// A [`Home`] for the programs of the package whose test this is.
+#[macro_export]
+macro_rules! home {
+    () => {
+        $crate::home::Home::new($crate::home::Binaries {
+            autopilot: env!("CARGO_BIN_EXE_autopilot").into(),
+            autopilotd: env!("CARGO_BIN_EXE_autopilotd").into(),
+        })
+    };
+}
+
+/// A private temporary folder with all that a user has: a home, a repository, an environment.
+#[derive(Debug)]
+pub struct Home {
+    id: String,
+    binaries: Binaries,
+    environment: Vec<(OsString, OsString)>,
+    started: std::cell::Cell<usize>,
+    folder: Option<TempDir>,
+    root: PathBuf,
+}
+
+impl Home {
+    /// # Panics
+    /// When the folder or the repository cannot be made.
+    pub fn new(binaries: Binaries) -> Self {
+        // Short: a socket's path has room for 107 bytes.
+        let folder = tempfile::Builder::new().prefix("ap-").tempdir().expect("make a temporary folder");
+        let root = folder.path().canonicalize().expect("the temporary folder's true path");
+        let mut home = Self {
+            id: processes::new_id(),
+            binaries,
+            environment: Vec::new(),
+            started: std::cell::Cell::new(0),
+            folder: Some(folder),
+            root,
+        };
+        for folder in [home.repository(), home.user_home(), home.root.join("tmp"), home.root.join("said")] {
+            fs::create_dir(&folder).expect("make a folder in the temporary folder");
+        }
+        home.set_env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        home.set_env("HOME", home.user_home());
+        home.set_env("TMPDIR", home.root.join("tmp"));
+        home.set_env("LANG", "C.UTF-8");
+        home.set_env("TZ", "UTC");
+        home.set_env("GIT_CONFIG_NOSYSTEM", "1");
+        home.set_env("AUTOPILOT_HOME", home.path());
+        home.set_env(processes::ID_VARIABLE, home.id.clone());
+        home.make_repository();
+        home
+    }
+
+    fn make_repository(&self) {
+        let config = "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n[commit]\n\tgpgsign = false\n";
+        fs::write(self.user_home().join(".gitconfig"), config).expect("write .gitconfig");
+        fs::write(self.repository().join("README.md"), "# A repository to work in\n").expect("write README.md");
+        self.git(["init", "--quiet"]);
+        self.git(["add", "."]);
+        self.git(["commit", "--quiet", "--message", "first"]);
+    }
+
+    /// By which [`processes::of`] finds what was started here, even when the home is gone.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What `AUTOPILOT_HOME` says; made by the daemon, not by us.
+    pub fn path(&self) -> PathBuf {
+        self.root.join("home")
+    }
+
+    /// The scratch git repository, with one commit. Commands run in here.
+    pub fn repository(&self) -> PathBuf {
+        self.root.join("repo")
+    }
+
+    /// What `HOME` says.
+    pub fn user_home(&self) -> PathBuf {
+        self.root.join("user")
+    }
+
+    /// A file of the repository as text; empty when it is not there.
+    pub fn read(&self, name: impl AsRef<Path>) -> String {
+        fs::read_to_string(self.repository().join(name)).unwrap_or_default()
+    }
+
+    /// Sets a variable for whatever is started from now on.
+    pub fn set_env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
+        self.remove_env(name.as_ref());
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+    }
+
+    pub fn remove_env(&mut self, name: impl AsRef<OsStr>) {
+        self.environment.retain(|(known, _)| known != name.as_ref());
+    }
+
+    /// Has the real CLI used, against this API and nothing else.
+    ///
+    /// # Panics
+    /// Outside of [`crate::netns::isolated`], and when the CLI is not installed.
+    pub fn use_real_claude(&mut self, api: &FakeApi) {
+        self.set_env("AUTOPILOT_CLAUDE", claude::binary());
+        for (name, value) in claude::environment(api) {
+            self.set_env(name, value);
+        }
+    }
+
+    /// A login in place of the API key, as subscribers have it.
+    pub fn use_login_token(&mut self) {
+        self.remove_env("ANTHROPIC_API_KEY");
+        self.set_env("CLAUDE_CODE_OAUTH_TOKEN", "dummy");
+    }
+
+    /// A command with this home's environment and no other, in the repository, without a terminal.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.repository()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `autopilot` to its end.
+    pub fn autopilot<Arg: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = Arg>) -> Output {
+        self.start_autopilot(args).into_output(2 * DEADLINE)
+    }
+
+    /// Runs `autopilotd` to its end.
+    pub fn autopilotd<Arg: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = Arg>) -> Output {
+        let mut command = self.command(&self.binaries.autopilotd);
+        command.args(args);
+        self.start("autopilotd", command).into_output(2 * DEADLINE)
+    }
+
+    /// Starts `autopilot` and comes back at once.
+    pub fn start_autopilot<Arg: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = Arg>) -> Started {
+        let mut command = self.command(&self.binaries.autopilot);
+        command.args(args);
+        self.start("autopilot", command)
+    }
+
+    /// Starts `autopilotd start` and waits until it answers, or has ended.
+    ///
+    /// # Panics
+    /// When it does neither within the deadline.
+    pub fn start_daemon<Arg: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = Arg>) -> Started {
+        let mut command = self.command(&self.binaries.autopilotd);
+        command.arg("start").args(args);
+        let mut daemon = self.start("daemon", command);
+        self.wait_until("the daemon answers", DEADLINE, || {
+            let answers = std::os::unix::net::UnixStream::connect(self.path().join("autopilotd.sock")).is_ok();
+            (answers || daemon.has_ended()).then_some(())
+        });
+        daemon
+    }
+
+    /// Starts any command, made by [`Self::command`]; what it says is kept for [`Started`] and for a failure's report.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(&self, name: &str, command: Command) -> Started {
+        let number = self.started.get();
+        self.started.set(number + 1);
+        Started::start(command, &self.root.join("said").join(format!("{number:02}-{name}")))
+    }
+
+    /// What `autopilotd status --json` says; `None` while no daemon answers.
+    pub fn status(&self) -> Option<Value> {
+        let output = self.autopilotd(["status", "--json"]);
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("the status is JSON"))
+    }
+
+    /// Waits until the daemon's status is as wanted, and returns it.
+    ///
+    /// # Panics
+    /// When it is not within the deadline.
+    pub fn wait_for_status(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+        self.wait_until(what, DEADLINE, || self.status().filter(|status| wanted(status)))
+    }
+
+    /// Looks again and again until there is something to return.
+    ///
+    /// # Panics
+    /// When there is nothing within the deadline.
+    pub fn wait_until<Found>(&self, what: &str, deadline: Duration, mut look: impl FnMut() -> Option<Found>) -> Found {
+        let started = Instant::now();
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(started.elapsed() < deadline, "waited {deadline:?} in vain: {what}");
+            std::thread::park_timeout(POLL_INTERVAL);
+        }
+    }
+
+    /// Every process that was started through this home and still runs, however far it got away.
+    pub fn processes(&self) -> Vec<Process> {
+        processes::of(&self.id)
+    }
+
+    /// Waits until nothing that was started through this home runs any more.
+    ///
+    /// # Panics
+    /// When something still does at the deadline.
+    pub fn wait_until_nothing_runs(&self, deadline: Duration) {
+        let started = Instant::now();
+        self.wait_until("nothing runs any more", deadline + DEADLINE, || {
+            let left = self.processes();
+            assert!(left.is_empty() || started.elapsed() < deadline, "still running: {left:#?}");
+            left.is_empty().then_some(())
+        });
+    }
+
+    /// The logs under the repository, oldest first.
+    pub fn rlogs(&self) -> Vec<rlog::Rlog> {
+        rlog::in_folder(&self.repository())
+    }
+
+    /// Runs git in the repository and returns what it printed.
+    ///
+    /// # Panics
+    /// When git fails.
+    pub fn git<Arg: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = Arg>) -> String {
+        let output = self.command("git").args(args).output().expect("run git");
+        assert!(output.status.success(), "git: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    fn report(&self) {
+        eprintln!("processes: {:#?}", self.processes());
+        let mut said: Vec<PathBuf> = files_in(&self.root.join("said"));
+        said.extend(files_in(&self.path().join("workers/main")).into_iter().filter(|path| is_output_log(path)));
+        said.extend(self.rlogs().into_iter().map(|rlog| rlog.path));
+        for path in said {
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
+            if !text.is_empty() {
+                eprintln!("── {}", path.strip_prefix(&self.root).unwrap_or(&path).display());
+                eprintln!("{}", last_lines(&text, 30));
+            }
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        if failed {
+            self.report();
+        }
+        let left = processes::end_all(&self.id, Duration::from_secs(10));
+        if failed && std::env::var_os("TESTKIT_KEEP").is_some() {
+            let kept = self.folder.take().map(TempDir::keep);
+            eprintln!("kept: {kept:?}");
+        }
+        let removed = self.folder.take().map_or(Ok(()), TempDir::close);
+        if !failed {
+            assert!(left.is_empty(), "processes that cannot be ended: {left:#?}");
+            removed.expect("remove the temporary folder");
+        }
+    }
+}
+
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    paths.sort();
+    paths
+}
+
+fn is_output_log(path: &Path) -> bool {
+    path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("output.log"))
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
