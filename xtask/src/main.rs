@@ -1,1 +1,50 @@
-fn main() {}
+//! The repository's chores: `cargo xtask COMMAND`. Owns no product code.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what it does is shown to whoever started it")]
+#![expect(clippy::disallowed_methods, reason = "its clock, processes and environment are real ones")]
+
+mod claude_code;
+mod step;
+mod test;
+mod traces;
+
+use std::process::ExitCode;
+
+use step::{Failure, cargo, run};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [ARG…]   set up all that the tests need (the pinned Claude Code CLI from npm included) and run them all;
+                arguments go to `cargo nextest run`, or to `cargo test` where there is no nextest
+  tidy          the repository's own rules, which are ordinary tests: xtask/tests/tidy.rs
+  ci            formatting, clippy, test: what has to pass before a change is merged
+  claude-code   only install the pinned Claude Code CLI, into target/claude-code
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let result = match args.first().map(String::as_str) {
+        Some("test") => test::run_all(&args[1..]),
+        Some("tidy") => run(cargo().args(["test", "--package", "xtask", "--test", "tidy"])),
+        Some("ci") => ci(),
+        Some("claude-code") => claude_code::install().map(|path| println!("{}", path.display())),
+        Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => Err(Failure { what: format!("no such command: {}", args.join(" ")), hint: Some(HELP.to_owned()) }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ci() -> Result<(), Failure> {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
+    test::run_all(&[])
+}

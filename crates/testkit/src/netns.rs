@@ -120,7 +120,8 @@ fn run_again_in_namespace(test_name: &str) {
     let left = processes::end_all(&id, Duration::from_secs(10));
     let ended_well = matches!(&status, Some(status) if status.success());
     if !ended_well {
-        eprintln!("{}", said(&output));
+        // Indented, so that nobody who counts result lines counts this one.
+        said(&output).lines().for_each(|line| eprintln!("  | {line}"));
     }
     assert!(left.is_empty(), "processes that cannot be ended: {left:?}");
     match status {
