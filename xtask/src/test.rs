@@ -16,6 +16,7 @@ struct Count {
     passed: u64,
     failed: u64,
     ignored: u64,
+    filtered_out: u64,
 }
 
 pub(crate) fn run_all(args: &[String]) -> Result<(), Failure> {
@@ -29,7 +30,7 @@ pub(crate) fn run_all(args: &[String]) -> Result<(), Failure> {
     let mut command = runner(with_nextest, args);
     command.env(processes::SCOPE_VARIABLE, &traces.scope);
     command.env(binaries::BUILT_VARIABLE, "1").env("TMPDIR", &traces.temporary);
-    let result = run_counting(&mut command, with_nextest);
+    let result = run_counting(&mut command);
     let left = traces.after();
 
     let (count, succeeded) = result?;
@@ -40,8 +41,8 @@ pub(crate) fn run_all(args: &[String]) -> Result<(), Failure> {
     println!("runner: {}", if with_nextest { "cargo nextest" } else { "cargo test" });
     println!("left behind: {}", if left.is_empty() { "nothing".to_owned() } else { left.join("\n             ") });
     println!(
-        "test result: {verdict}. {} passed; {} failed; {} ignored; 0 measured; 0 filtered out; finished in {seconds:.2}s",
-        count.passed, count.failed, count.ignored,
+        "test result: {verdict}. {} passed; {} failed; {} ignored; 0 measured; {} filtered out; finished in {seconds:.2}s",
+        count.passed, count.failed, count.ignored, count.filtered_out,
     );
     match (verdict, succeeded) {
         ("ok", _) => Ok(()),
@@ -66,7 +67,7 @@ fn runner(with_nextest: bool, args: &[String]) -> Command {
 }
 
 /// Runs it, passes on all that it says, and counts from its result lines. Says, too, whether it succeeded.
-fn run_counting(command: &mut Command, with_nextest: bool) -> Result<(Count, bool), Failure> {
+fn run_counting(command: &mut Command) -> Result<(Count, bool), Failure> {
     println!("── {}", shown(command));
     let failure = |error: std::io::Error| Failure::new(format!("cannot run the tests: {error}"));
     // One pipe for both: nextest reports on stderr, libtest on stdout.
@@ -79,10 +80,7 @@ fn run_counting(command: &mut Command, with_nextest: bool) -> Result<(Count, boo
     for line in BufReader::new(reader).lines() {
         let line = line.map_err(failure)?;
         println!("{line}");
-        // nextest shows what libtest said of a test that failed: not to be counted twice.
-        if !(with_nextest && line.starts_with("test result:")) {
-            count.add(&line);
-        }
+        count.add(&line);
     }
     let status = child.wait().map_err(failure)?;
     Ok((count, status.success()))
@@ -91,10 +89,8 @@ fn run_counting(command: &mut Command, with_nextest: bool) -> Result<(Count, boo
 impl Count {
     /// Adds what a result line says; any other line says nothing.
     fn add(&mut self, line: &str) {
-        let line = line.trim_start();
-        let is_result =
-            line.starts_with("test result:") || (line.starts_with("Summary [") && line.contains("tests run"));
-        if !is_result {
+        let is_nextests = line.trim_start().starts_with("Summary [") && line.contains(" run: ");
+        if !is_nextests && !line.starts_with("test result:") {
             return;
         }
         let numbered = line.split([':', ';', ',', '.']).filter_map(|part| {
@@ -105,7 +101,8 @@ impl Count {
             match what {
                 "passed" => self.passed += number,
                 "failed" | "timed" => self.failed += number,
-                "ignored" | "skipped" => self.ignored += number,
+                "ignored" => self.ignored += number,
+                "filtered" | "skipped" => self.filtered_out += number,
                 _ => {}
             }
         }
@@ -119,9 +116,11 @@ mod tests {
     #[test]
     fn result_lines_of_both_runners_are_counted() {
         let mut count = Count::default();
-        count.add("test result: ok. 12 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.50s");
+        count.add("test result: ok. 12 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.50s");
         count.add("     Summary [   0.203s] 34 tests run: 30 passed (2 slow), 3 failed, 1 timed out, 4 skipped");
         count.add("test a_test ... ok");
-        assert_eq!(count, Count { passed: 42, failed: 5, ignored: 6 });
+        // nextest shows, indented, what libtest said of a test that failed.
+        count.add("    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 9 filtered out");
+        assert_eq!(count, Count { passed: 42, failed: 5, ignored: 2, filtered_out: 7 });
     }
 }

@@ -321,6 +321,9 @@ fn send(
         gate.pass();
     }
     shared.ending.pass_within(answer.delay);
+    if shared.lock().ended {
+        return Ok(Next::Close);
+    }
     let label = sse::Label { number, model: conversation.model().to_owned() };
     let request_id = format!("req_{number:06}");
     match &answer.outcome {
