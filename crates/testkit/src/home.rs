@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use rustix::process::Signal;
 pub use started::Started;
 
 use crate::fake_api::FakeApi;
@@ -230,6 +231,19 @@ impl Home {
     /// Every process that was started through this home and still runs, however far it got away.
     pub fn processes(&self) -> Vec<Process> {
         processes::of(&self.id)
+    }
+
+    /// Those of them that are the real CLI, by the file that they execute.
+    pub fn claude_processes(&self) -> Vec<Process> {
+        let wanted = claude::binary();
+        let executes =
+            |process: &Process| fs::read_link(format!("/proc/{}/exe", process.pid)).is_ok_and(|path| path == wanted);
+        self.processes().into_iter().filter(executes).collect()
+    }
+
+    /// SIGKILL to a process that was started through this home; no other is touched.
+    pub fn kill(&self, process: &Process) {
+        processes::kill(process, &self.id);
     }
 
     /// Waits until nothing that was started through this home runs any more.

@@ -66,6 +66,16 @@ pub(crate) fn wait_for_exit(pidfd: impl AsFd, longest: Duration) -> bool {
     matches!(poll(&mut fds, Some(&longest)), Ok(1..))
 }
 
+/// SIGKILL, and its end awaited, if it still runs and carries the id.
+///
+/// # Panics
+/// When it still runs after ten seconds.
+pub(crate) fn kill(process: &Process, id: &str) {
+    if let Some(pidfd) = kill_carrier(process.pid, id) {
+        assert!(wait_for_exit(&pidfd, Duration::from_secs(10)), "killed, but still runs: {process:?}");
+    }
+}
+
 fn kill_carrier(pid: i32, id: &str) -> Option<std::os::fd::OwnedFd> {
     let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
     // Look again now that the pidfd pins the process: the pid may have been reused since the scan.

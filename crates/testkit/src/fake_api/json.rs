@@ -9,7 +9,7 @@
 //! ```
 //! `when`: `nth`, `contains`, `last_contains`, `tool_results`, `ends_with_tool_result`; several must all hold; none means any.
 //! `answer`: one of `text`, `bash`, `tool` (+ `input`), `error` (a status; + `kind`, `message`, `headers`), `usage_limit` (reset, epoch
-//! seconds), `no_credit`, `prompt_too_long`, `end_turn`, `hang`, `stop_mid_stream`, `cut_mid_stream`.
+//! seconds), `no_credit`, `organisation_disabled`, `prompt_too_long`, `end_turn`, `hang`, `stop_mid_stream`, `cut_mid_stream`.
 
 use std::fmt;
 use std::time::Duration;
@@ -93,6 +93,7 @@ fn answer(value: &Value) -> Result<Answer, ScriptError> {
             "error" => error(part, value)?,
             "usage_limit" => Answer::usage_limit(part.as_u64().ok_or_else(|| unknown(part))?),
             "no_credit" => Answer::no_credit(),
+            "organisation_disabled" => Answer::organisation_disabled(),
             "prompt_too_long" => Answer::prompt_too_long(),
             "end_turn" => Answer::end_turn(),
             "hang" => Answer::hang(),
@@ -122,7 +123,6 @@ fn error(status: &Value, value: &Value) -> Result<Answer, ScriptError> {
     let code = status.as_u64().and_then(|status| u16::try_from(status).ok()).ok_or_else(|| unknown(status))?;
     let usual = match code {
         401 => Answer::unauthorized(),
-        403 => Answer::organisation_disabled(),
         404 => Answer::model_not_found(),
         429 => Answer::rate_limited(),
         529 => Answer::overloaded(),

@@ -196,9 +196,9 @@ impl Answer {
         Self::error(404, "not_found_error", "model: no-such-model")
     }
 
-    /// 403: the organisation was disabled.
+    /// 400: the organisation was disabled.
     pub fn organisation_disabled() -> Self {
-        Self::error(403, "permission_error", "This organization has been disabled.")
+        Self::error(400, "invalid_request_error", "This organization has been disabled.")
     }
 
     /// Another header; only errors have any of their own.
