@@ -194,7 +194,7 @@ fn the_worker_understands_what_the_daemon_passes() {
 fn the_workers_defaults() {
     let found = run("test");
     assert!(!found.full_auto);
-    assert_eq!((found.model.as_str(), found.max_turns, found.max_budget), ("sonnet", 99_999, 0.0));
+    assert_eq!((found.model.as_str(), found.max_turns, found.max_budget), ("sonnet", 0, 0.0));
     assert_eq!((found.project, found.cwd), (None, None));
     assert_eq!(run("--cwd|/x").cwd, Some(PathBuf::from("/x")));
     assert_eq!(run("").prompt, None);

@@ -68,7 +68,7 @@ pub struct Run {
     #[arg(long, value_name = "MODEL", default_value = "sonnet")]
     pub model: String,
     /// Maximum turns of the project, over all runs; 0 = no limit
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number::turns, default_value = "99999")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number::turns, default_value = "0")]
     pub max_turns: u64,
     /// Maximum budget of the project, over all runs; 0 = no limit
     #[arg(long, value_name = "USD", allow_negative_numbers = true, value_parser = number::budget, default_value = "0")]
