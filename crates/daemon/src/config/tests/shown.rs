@@ -68,3 +68,15 @@ fn the_reference_has_a_row_for_each_key_and_variable() {
     insta::assert_snapshot!("settings_reference", settings);
     insta::assert_snapshot!("environment_reference", environment_reference());
 }
+
+#[test]
+fn the_readme_has_the_reference_as_it_is() {
+    let readme = include_str!("../../../../../README.md");
+    for (name, reference) in [("settings", settings_reference()), ("environment", environment_reference())] {
+        let begin = format!("<!-- {name}: begin -->\n");
+        let end = format!("<!-- {name}: end -->");
+        let (_, rest) = readme.split_once(&begin).expect(name);
+        let (text, _) = rest.split_once(&end).expect(name);
+        assert_eq!(text, reference, "copy the reference between the {name} marks");
+    }
+}
