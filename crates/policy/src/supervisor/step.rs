@@ -4,6 +4,7 @@
 //! lies in the future.
 
 use alloc::vec::Vec;
+use core::mem;
 
 use super::command::{Answer, Command, Refusal, RequestId};
 use super::memory::{self, Band, MemoryReading};
@@ -67,6 +68,8 @@ impl Supervisor {
     /// Take one event; the effects are to be carried out in order, and their answers fed back, before the next wait.
     pub fn step(&mut self, now_ms: u64, event: Event) -> Vec<Effect> {
         let mut effects = Effects::new();
+        self.forgive_lateness(now_ms);
+        self.settle_success(now_ms, &mut effects);
         self.react(now_ms, event, &mut effects);
         self.settle(now_ms, &mut effects);
         effects
@@ -115,22 +118,33 @@ impl Supervisor {
                     self.start(now_ms, effects);
                 }
             }
-            State::Starting(_) => {}
-            State::Running(watch) | State::Ready(watch) => {
-                if !watch.succeeded && watch.succeeds_at_ms(&self.settings) <= now_ms {
-                    watch.succeeded = true;
-                    let run = watch.run;
-                    if self.failures > 0 || self.quick_exits > 0 {
-                        self.failures = 0;
-                        self.quick_exits = 0;
-                        effects.push(Effect::Note(Note::Succeeded { run }));
-                        effects.push(Effect::Save);
-                    }
-                }
-            }
-            State::Down | State::Stopping { .. } | State::Stopped | State::ShuttingDown(_) | State::Halted => {}
+            State::Down
+            | State::Starting(_)
+            | State::Running(_)
+            | State::Ready(_)
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::ShuttingDown(_)
+            | State::Halted => {}
         }
+        self.settle_success(now_ms, effects);
         self.settle_watching(now_ms, effects);
+    }
+
+    /// A run has lived long enough. Before the event, too: it may be the very one that ends the run.
+    fn settle_success(&mut self, now_ms: u64, effects: &mut Effects) {
+        let (State::Running(watch) | State::Ready(watch)) = &mut self.state else { return };
+        if watch.succeeded || watch.succeeds_at_ms(&self.settings) > now_ms {
+            return;
+        }
+        watch.succeeded = true;
+        let run = watch.run;
+        if self.failures > 0 || self.quick_exits > 0 {
+            self.failures = 0;
+            self.quick_exits = 0;
+            effects.push(Effect::Note(Note::Succeeded { run }));
+            effects.push(Effect::Save);
+        }
     }
 
     /// When [`Event::Tick`] is due, if nothing else happens. Always after the `now` of the last step.
@@ -161,11 +175,19 @@ impl Supervisor {
             | State::ShuttingDown(_)
             | State::Halted => return,
         }
+        self.take_over(now_ms, found, effects);
+        // What was asked before it was known what runs.
+        for (id, command) in mem::take(&mut self.waiting) {
+            self.operator(now_ms, id, command, effects);
+        }
+    }
+
+    fn take_over(&mut self, now_ms: u64, found: Found, effects: &mut Effects) {
         match found {
             Found::Nothing => self.boot_without_run(now_ms, effects),
             Found::Live { run, started_ms } => {
-                self.last_run = self.last_run.max(run.0);
-                self.starts = self.starts.max(1);
+                self.count_found(run);
+                effects.push(Effect::Save);
                 effects.push(Effect::Note(Note::Adopted { run }));
                 if self.stay_down {
                     // The operator's stop had not finished when the daemon died.
@@ -177,18 +199,17 @@ impl Supervisor {
                 watch.active(now_ms);
                 self.tight.begin(now_ms);
                 self.state = State::Running(watch);
-                effects.push(Effect::Save);
             }
             Found::Orphaned { run } => {
-                self.last_run = self.last_run.max(run.0);
-                self.starts = self.starts.max(1);
+                self.count_found(run);
+                effects.push(Effect::Save);
                 effects.push(Effect::Stop(run));
                 let then = if self.stay_down { Then::Stay } else { Then::OrphanFailure };
                 self.state = State::Stopping { watch: Watch::new(run, now_ms), then };
             }
+            Found::Ended { run, .. } if self.judged(run) => self.boot_without_run(now_ms, effects),
             Found::Ended { run, exit, lived_ms } => {
-                self.last_run = self.last_run.max(run.0);
-                self.starts = self.starts.max(1);
+                self.count_found(run);
                 effects.push(Effect::Note(Note::Ended { run, exit, told: None, lived_ms }));
                 if self.stay_down {
                     self.rest(effects);
@@ -204,11 +225,23 @@ impl Supervisor {
             self.rest(effects);
             return;
         }
-        match self.resume.take() {
-            Some((until_ms, true)) if until_ms > now_ms => self.state = State::CoolingDown { until_ms },
-            Some((until_ms, false)) if until_ms > now_ms => self.state = State::BackingOff { until_ms },
-            Some(_) | None => self.start(now_ms, effects),
+        // A wait that is over already ends in this very step, and as it would have with a daemon there.
+        match self.resume {
+            Some((until_ms, true)) => self.state = State::CoolingDown { until_ms },
+            Some((until_ms, false)) => self.state = State::BackingOff { until_ms },
+            None => self.start(now_ms, effects),
         }
+    }
+
+    /// A run that the daemon before this one began, perhaps without living to record it.
+    fn count_found(&mut self, run: RunId) {
+        self.starts = self.starts.saturating_add(run.0.saturating_sub(self.last_run)).max(1);
+        self.last_run = self.last_run.max(run.0);
+    }
+
+    /// The daemon before this one has seen the end of this run and recorded what follows from it: a wait, or its own end.
+    fn judged(&self, run: RunId) -> bool {
+        run.0 <= self.last_run && (self.resume.is_some() || self.starts == 0)
     }
 
     fn start(&mut self, now_ms: u64, effects: &mut Effects) {
@@ -427,6 +460,7 @@ impl Supervisor {
             State::Stopping { then, .. } => {
                 *then = Then::StartAnew;
                 self.anew(id, Command::StartWorker, effects);
+                effects.push(Effect::Save);
             }
             State::BackingOff { .. } | State::CoolingDown { .. } | State::Stopped => {
                 self.anew(id, Command::StartWorker, effects);
@@ -443,10 +477,12 @@ impl Supervisor {
                 effects.push(Effect::Stop(watch.run));
                 self.state = State::Stopping { watch: watch.clone(), then: Then::StartAnew };
                 self.anew(id, Command::RestartWorker, effects);
+                effects.push(Effect::Save);
             }
             State::Stopping { then, .. } => {
                 *then = Then::StartAnew;
                 self.anew(id, Command::RestartWorker, effects);
+                effects.push(Effect::Save);
             }
             State::BackingOff { .. } | State::CoolingDown { .. } | State::Stopped => {
                 self.anew(id, Command::RestartWorker, effects);
@@ -469,7 +505,8 @@ impl Supervisor {
 
     fn stop_worker(&mut self, id: RequestId, effects: &mut Effects) {
         match &mut self.state {
-            State::Down | State::BackingOff { .. } | State::CoolingDown { .. } => {
+            State::Down => self.waiting.push((id, Command::StopWorker)),
+            State::BackingOff { .. } | State::CoolingDown { .. } => {
                 self.stay_down(id, effects);
                 self.rest(effects);
             }
@@ -499,9 +536,14 @@ impl Supervisor {
     }
 
     fn shut_down(&mut self, id: RequestId, effects: &mut Effects) {
+        if matches!(self.state, State::Down) {
+            self.waiting.push((id, Command::Shutdown));
+            return;
+        }
         let starting = |c| matches!(c, Command::StartWorker | Command::RestartWorker);
         self.supersede(effects, Command::Shutdown, starting);
         match &self.state {
+            State::Down => {}
             State::Starting(watch) | State::Running(watch) | State::Ready(watch) => {
                 self.waiting.push((id, Command::Shutdown));
                 effects.push(Effect::Stop(watch.run));
@@ -513,7 +555,7 @@ impl Supervisor {
                 self.state = State::ShuttingDown(watch.clone());
                 self.reason = Some(Reason::Operator(Command::Shutdown));
             }
-            State::Down | State::BackingOff { .. } | State::CoolingDown { .. } | State::Stopped => {
+            State::BackingOff { .. } | State::CoolingDown { .. } | State::Stopped => {
                 self.waiting.push((id, Command::Shutdown));
                 self.halt(effects);
             }

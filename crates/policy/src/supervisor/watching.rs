@@ -64,18 +64,28 @@ impl MemoryWatch {
 }
 
 impl Supervisor {
+    /// A look that comes much too late, whichever event it is that comes first.
+    pub(super) fn forgive_lateness(&mut self, now_ms: u64) {
+        let late_ms = now_ms.saturating_sub(self.tight.next_sample_ms);
+        let Some(run) = self.watch().map(|watch| watch.run) else { return };
+        if late_ms <= LATE_MS.max(self.settings.poll_interval_ms) {
+            return;
+        }
+        if let Some(watch) = self.watch_mut(run) {
+            watch.forgive(now_ms, late_ms);
+        }
+        // Due now, and not forgiven twice.
+        self.tight.next_sample_ms = now_ms;
+    }
+
     /// The part of `settle` for a run that lives.
     pub(super) fn settle_watching(&mut self, now_ms: u64, effects: &mut Effects) {
-        let Some(run) = self.watch().map(|watch| watch.run) else { return };
+        if self.watch().is_none() {
+            return;
+        }
         self.settle_victim(now_ms, effects);
         if self.tight.next_sample_ms > now_ms {
             return;
-        }
-        let late_ms = now_ms - self.tight.next_sample_ms;
-        if late_ms > LATE_MS.max(self.settings.poll_interval_ms)
-            && let Some(watch) = self.watch_mut(run)
-        {
-            watch.forgive(now_ms, late_ms);
         }
         self.tight.next_sample_ms = now_ms.saturating_add(self.next_sample_in_ms(now_ms));
         effects.push(Effect::Sample);
