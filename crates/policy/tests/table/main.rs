@@ -1,0 +1,13 @@
+//! The supervisor's rules, one by one, in virtual time.
+
+#[path = "../shared/contract.rs"]
+mod contract;
+mod delays;
+mod matrix;
+mod memory;
+mod operator;
+mod restore;
+mod rig;
+mod stale;
+mod stall;
+mod states;

@@ -1,0 +1,225 @@
+//! A daemon dies, another one takes over: nothing is forgotten, nothing is done twice.
+
+use policy::supervisor::{Command, Event, Exit, Found, Note, RunId, Settings, StartFailure, State, Then, WorkerStatus};
+
+use crate::rig::{HOUR, MINUTE, Rig, SECOND, answers, notes, starts, stops};
+use crate::states::at;
+
+#[test]
+fn a_backoff_continues() {
+    let mut rig = Rig::starting(Settings::default());
+    for _ in 0..6 {
+        rig.started();
+        rig.exits(Exit::Code(1));
+        rig.until_start();
+    }
+    rig.started();
+    rig.exits(Exit::Code(1));
+    assert_eq!(rig.waits_ms(), Some(64 * SECOND));
+    rig.pass(10 * SECOND);
+    assert_eq!(starts(&rig.reborn(5 * SECOND, Found::Nothing)), []);
+    assert_eq!((rig.failures(), rig.waits_ms()), (7, Some(49 * SECOND)));
+    rig.until_start();
+    rig.started();
+    rig.exits(Exit::Code(1));
+    assert_eq!(rig.waits_ms(), Some(128 * SECOND));
+}
+
+#[test]
+fn a_backoff_that_is_over_starts_at_once() {
+    let mut rig = at("backing off");
+    assert_eq!(starts(&rig.reborn(MINUTE, Found::Nothing)), [RunId(2)]);
+    assert_eq!(rig.failures(), 1);
+}
+
+#[test]
+fn failed_continues() {
+    let mut rig = at("cooling down");
+    assert_eq!(starts(&rig.reborn(4 * MINUTE, Found::Nothing)), []);
+    assert_eq!((rig.status(), rig.waits_ms()), (WorkerStatus::Failed, Some(6 * MINUTE)));
+    assert_eq!(rig.until_start(), 6 * MINUTE);
+    assert_eq!(rig.failures(), 0);
+}
+
+#[test]
+fn a_cooldown_that_ends_while_no_daemon_is_there_resets_the_count_too() {
+    let mut rig = at("cooling down");
+    assert_eq!(starts(&rig.reborn(HOUR, Found::Nothing)).len(), 1);
+    assert_eq!(rig.failures(), 0);
+    assert_eq!(rig.fail_until_failed(), 10);
+}
+
+#[test]
+fn stopped_stays_stopped() {
+    for found in [Found::Nothing, Found::Ended { run: RunId(1), exit: Exit::Signal(15), lived_ms: 5 }] {
+        let mut rig = at("stopped");
+        assert_eq!(starts(&rig.reborn(HOUR, found)), []);
+        assert_eq!((rig.machine.state(), rig.machine.deadline_ms()), (&State::Stopped, None));
+        rig.asks(Command::StartWorker);
+        assert_eq!(rig.run, RunId(2));
+    }
+}
+
+#[test]
+fn a_run_that_lives_is_adopted() {
+    for place in ["running", "ready", "starting"] {
+        let mut rig = at(place);
+        let begun_ms = rig.now_ms;
+        let effects = rig.reborn(SECOND, Found::Live { run: RunId(1), started_ms: begun_ms });
+        assert_eq!((starts(&effects), stops(&effects)), (vec![], vec![]), "{place}");
+        assert!(notes(&effects).contains(&Note::Adopted { run: RunId(1) }));
+        assert_eq!(rig.machine.view().started_ms, Some(begun_ms), "{place}");
+        assert_eq!(rig.machine.view().total_restarts, 0, "{place}");
+        rig.exits(Exit::Code(1));
+        assert_eq!((rig.run, rig.until_start(), rig.run), (RunId(1), SECOND, RunId(2)), "{place}");
+        assert_eq!(rig.machine.view().total_restarts, 1, "{place}");
+    }
+}
+
+#[test]
+fn the_time_without_a_daemon_is_not_silence() {
+    let mut rig = Rig::running(Settings::default());
+    rig.lively = false;
+    rig.pass(4 * MINUTE);
+    let started_ms = rig.now_ms - 4 * MINUTE;
+    rig.reborn(10 * MINUTE, Found::Live { run: RunId(1), started_ms });
+    assert!(rig.is_running());
+    rig.pass(5 * MINUTE - 1);
+    assert!(rig.is_running());
+    rig.pass(1);
+    assert_eq!(rig.status(), WorkerStatus::Stopping, "but from now on it is");
+}
+
+#[test]
+fn a_stop_in_progress_is_finished() {
+    let mut rig = at("stopping to stay");
+    let started_ms = rig.now_ms;
+    let effects = rig.reborn(SECOND, Found::Live { run: RunId(1), started_ms });
+    assert_eq!(stops(&effects), [RunId(1)]);
+    rig.exits(Exit::Signal(9));
+    assert_eq!(rig.machine.state(), &State::Stopped);
+
+    let mut rig = at("stopping to stay");
+    rig.reborn(SECOND, Found::Ended { run: RunId(1), exit: Exit::Signal(15), lived_ms: 9 });
+    assert_eq!(rig.machine.state(), &State::Stopped);
+
+    let mut rig = at("stopping to stay");
+    let effects = rig.reborn(SECOND, Found::Orphaned { run: RunId(1) });
+    assert_eq!(stops(&effects), [RunId(1)]);
+    rig.exits(Exit::Unseen);
+    assert_eq!(rig.machine.state(), &State::Stopped);
+}
+
+#[test]
+fn a_start_that_overtook_a_stop_is_not_forgotten() {
+    for command in [Command::StartWorker, Command::RestartWorker] {
+        let mut rig = at("stopping to stay");
+        rig.asks(command);
+        rig.reborn(SECOND, Found::Nothing);
+        assert_eq!(rig.status(), WorkerStatus::Starting, "{command:?}");
+    }
+}
+
+#[test]
+fn an_orphan_is_ended_then_restarted_as_a_failure() {
+    let mut rig = at("ready");
+    let effects = rig.reborn(SECOND, Found::Orphaned { run: RunId(1) });
+    assert_eq!((stops(&effects), starts(&effects)), (vec![RunId(1)], vec![]));
+    assert!(matches!(rig.machine.state(), State::Stopping { then: Then::OrphanFailure, .. }));
+    assert_eq!(starts(&rig.exits(Exit::Unseen)), []);
+    assert_eq!((rig.failures(), rig.waits_ms()), (1, Some(SECOND)));
+}
+
+#[test]
+fn an_exit_while_no_daemon_was_there_is_judged_like_any_other() {
+    let ended = |exit, lived_ms| {
+        let mut rig = at("running");
+        rig.reborn(SECOND, Found::Ended { run: RunId(1), exit, lived_ms });
+        rig
+    };
+    let rig = ended(Exit::Code(1), 5);
+    assert_eq!((rig.failures(), rig.waits_ms()), (1, Some(SECOND)));
+    let rig = ended(Exit::Unseen, 5);
+    assert_eq!((rig.failures(), rig.waits_ms()), (1, Some(SECOND)));
+    let rig = ended(Exit::Code(0), 5);
+    assert_eq!((rig.failures(), rig.waits_ms()), (0, Some(SECOND)));
+    let rig = ended(Exit::Code(0), HOUR);
+    assert_eq!((rig.failures(), rig.status()), (0, WorkerStatus::Starting));
+}
+
+#[test]
+fn an_exit_that_was_judged_already_is_not_judged_again() {
+    // Its record is still there: the shell keeps the newest run's folder.
+    let again = Found::Ended { run: RunId(1), exit: Exit::Code(1), lived_ms: 5 };
+    let mut rig = at("backing off");
+    rig.reborn(200, again);
+    assert_eq!((rig.failures(), rig.waits_ms()), (1, Some(800)));
+
+    let mut rig = at("cooling down");
+    let again = Found::Ended { run: rig.run, exit: Exit::Code(1), lived_ms: 5 };
+    rig.reborn(MINUTE, again);
+    assert_eq!((rig.failures(), rig.status(), rig.waits_ms()), (10, WorkerStatus::Failed, Some(9 * MINUTE)));
+}
+
+#[test]
+fn after_a_halt_it_begins_anew_but_for_the_numbers() {
+    let mut rig = at("shutting down");
+    rig.exits(Exit::Signal(15));
+    assert_eq!(rig.machine.state(), &State::Halted);
+    for found in [Found::Nothing, Found::Ended { run: RunId(1), exit: Exit::Signal(15), lived_ms: 5 }] {
+        let snapshot = rig.machine.snapshot();
+        let mut next = Rig::down(Settings::default());
+        assert_eq!(starts(&next.reborn_with(MINUTE, found, snapshot)), [RunId(2)], "{found:?}");
+        assert_eq!((next.failures(), next.machine.view().total_restarts), (0, 0), "{found:?}");
+    }
+}
+
+#[test]
+fn a_run_that_was_begun_but_not_recorded_is_counted() {
+    let mut rig = at("backing off");
+    let before = rig.machine.snapshot();
+    rig.until_start();
+    // The daemon died between the start and the record of it.
+    let started_ms = rig.now_ms;
+    rig.reborn_with(SECOND, Found::Live { run: RunId(2), started_ms }, before);
+    assert_eq!(rig.machine.view().total_restarts, 1);
+    rig.run = RunId(2);
+    rig.exits(Exit::Code(1));
+    rig.until_start();
+    assert_eq!((rig.run, rig.machine.view().total_restarts), (RunId(3), 2));
+}
+
+#[test]
+fn the_windows_of_the_hour_survive() {
+    let mut rig = Rig::starting(Settings { max_restarts_per_hour: 3, ..Settings::default() });
+    for _ in 0..2 {
+        rig.started();
+        rig.pass(61 * SECOND);
+        rig.exits(Exit::Code(1));
+        rig.until_start();
+    }
+    let started_ms = rig.now_ms;
+    rig.started();
+    rig.reborn(61 * SECOND, Found::Live { run: RunId(3), started_ms });
+    rig.exits(Exit::Code(1));
+    assert_eq!(rig.status(), WorkerStatus::Failed);
+
+    let mut rig = Rig::running(Settings { max_stall_kills_per_hour: 1, ..Settings::default() });
+    rig.lively = false;
+    rig.pass(5 * MINUTE);
+    rig.exits(Exit::Signal(15));
+    rig.reborn(MINUTE, Found::Nothing);
+    rig.started();
+    assert!(
+        notes(&rig.pass(5 * MINUTE).into_iter().map(|(_, e)| e).collect::<Vec<_>>())
+            .iter()
+            .any(|n| matches!(n, Note::StallTolerated { .. }))
+    );
+}
+
+#[test]
+fn clients_of_the_dead_daemon_are_not_answered_by_the_next() {
+    let mut rig = at("stopping to start anew");
+    rig.reborn(SECOND, Found::Nothing);
+    assert_eq!(answers(&rig.play(Event::StartFailed(rig.run, StartFailure::NotFound))), []);
+}
