@@ -3,4 +3,5 @@
 //! **Invariant:** no logic. A command line becomes a value here, and a failure becomes sentences; what happens in between
 //! is `daemon`'s and `worker`'s.
 
+pub mod autopilotd;
 pub mod cli;

@@ -51,7 +51,10 @@ pub fn ask(socket: &Path, verb: Verb) -> Result<Reply, AskError> {
         io::ErrorKind::PermissionDenied => AskError::NotPermitted { socket: place() },
         _ => AskError::Broken { socket: place(), error },
     })?;
-    let broken = |error| AskError::Broken { socket: place(), error };
+    let broken = |error: io::Error| match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => AskError::Interrupted { socket: place() },
+        _ => AskError::Broken { socket: place(), error },
+    };
     let mut request = serde_json::to_vec(&Request { v: VERSION, verb }).map_err(|e| broken(io::Error::other(e)))?;
     request.push(b'\n');
     stream.write_all(&request).map_err(broken)?;

@@ -393,6 +393,7 @@ impl Daemon {
             self.poller.add(shim, SHIM, Interest::Readable)?;
         }
         self.watch_activity();
+        self.last_pid = run.worker.map(|worker| worker.pid);
         self.run = Some(run);
         Ok(())
     }

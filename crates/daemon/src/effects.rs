@@ -146,6 +146,10 @@ impl Daemon {
                 let hint = Some(self.launching.hint(failure));
                 Reply::failed(FailedKind::CannotStart, self.launching.sentence(failure), hint)
             }
+            Answer::EndedAtOnce(exit) => {
+                let message = format!("the worker ended as soon as it was started: {}", text::exit(*exit));
+                Reply::failed(FailedKind::CannotStart, message, Some("autopilotd status".to_owned()))
+            }
             Answer::Refused(Refusal::ShuttingDown) => {
                 Reply::failed(FailedKind::Refused, "the daemon is about to end".to_owned(), None)
             }

@@ -82,6 +82,8 @@ pub fn become_shim(name: &std::ffi::CStr, keep: &[BorrowedFd<'_>]) -> io::Result
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
+    // Before the rest is closed: closing what is closed already is a bug that std watches for.
+    drop(null);
     close_all_but(keep)
 }
 

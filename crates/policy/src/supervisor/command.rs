@@ -1,6 +1,6 @@
 //! What the operator can ask for, and how it is answered: every request exactly once.
 
-use super::{RunId, StartFailure};
+use super::{Exit, RunId, StartFailure};
 
 /// One request of a client, so that its answer finds it. Chosen by the shell, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +34,8 @@ pub enum Answer {
     Halted,
     /// The worker can't be started; it is tried again as after any failure.
     CannotStart(StartFailure),
+    /// The worker ended before it was known to run; it is tried again as after any failure.
+    EndedAtOnce(Exit),
     /// Not done, and why.
     Refused(Refusal),
 }

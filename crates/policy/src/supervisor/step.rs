@@ -347,6 +347,10 @@ impl Supervisor {
                     let lived_ms = now_ms.saturating_sub(watch.started_ms);
                     effects.push(Effect::Note(Note::Ended { run, exit, told: None, lived_ms }));
                     self.judge(now_ms, exit, lived_ms, effects);
+                    // Nobody heard that it had begun, and whoever waits for that is told.
+                    self.answer(effects, Answer::EndedAtOnce(exit), |c| {
+                        matches!(c, Command::StartWorker | Command::RestartWorker)
+                    });
                 }
             }
             State::Stopping { watch, then } => {
