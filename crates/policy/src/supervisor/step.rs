@@ -280,7 +280,8 @@ impl Supervisor {
 
     fn start_failed(&mut self, now_ms: u64, run: RunId, failure: StartFailure, effects: &mut Effects) {
         match &self.state {
-            State::Starting(watch) => {
+            // Where it runs, its daemon died before the answer, and this one could only assume that it would.
+            State::Starting(watch) | State::Running(watch) | State::Ready(watch) => {
                 if watch.run == run {
                     effects.push(Effect::Note(Note::CannotStart { run, failure: failure.clone() }));
                     self.reason = Some(Reason::CannotStart(failure.clone()));
@@ -301,13 +302,7 @@ impl Supervisor {
                     self.halt(effects);
                 }
             }
-            State::Down
-            | State::Running(_)
-            | State::Ready(_)
-            | State::BackingOff { .. }
-            | State::CoolingDown { .. }
-            | State::Stopped
-            | State::Halted => {}
+            State::Down | State::BackingOff { .. } | State::CoolingDown { .. } | State::Stopped | State::Halted => {}
         }
     }
 

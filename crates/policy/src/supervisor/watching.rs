@@ -68,7 +68,7 @@ impl Supervisor {
     pub(super) fn forgive_lateness(&mut self, now_ms: u64) {
         let late_ms = now_ms.saturating_sub(self.tight.next_sample_ms);
         let Some(run) = self.watch().map(|watch| watch.run) else { return };
-        if late_ms <= LATE_MS.max(self.settings.poll_interval_ms) {
+        if late_ms <= LATE_MS {
             return;
         }
         if let Some(watch) = self.watch_mut(run) {

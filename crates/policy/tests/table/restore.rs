@@ -77,6 +77,16 @@ fn a_run_that_lives_is_adopted() {
 }
 
 #[test]
+fn a_run_that_was_adopted_before_its_program_could_not_be_executed_is_a_failure() {
+    let mut rig = at("starting");
+    let started_ms = rig.now_ms;
+    rig.reborn(1, Found::Live { run: RunId(1), started_ms });
+    let effects = rig.play(Event::StartFailed(RunId(1), StartFailure::NotFound));
+    assert!(notes(&effects).contains(&Note::CannotStart { run: RunId(1), failure: StartFailure::NotFound }));
+    assert_eq!((rig.failures(), rig.waits_ms()), (1, Some(SECOND)));
+}
+
+#[test]
 fn the_time_without_a_daemon_is_not_silence() {
     let mut rig = Rig::running(Settings::default());
     rig.lively = false;

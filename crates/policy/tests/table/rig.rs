@@ -31,7 +31,6 @@ pub(crate) struct Rig {
     settings: Settings,
     contract: Contract,
     requests: u64,
-    executed: bool,
     /// The newest run that was asked for.
     pub(crate) run: RunId,
 }
@@ -50,7 +49,6 @@ impl Rig {
             settings,
             contract,
             requests: 0,
-            executed: false,
             run: RunId(0),
         }
     }
@@ -72,13 +70,9 @@ impl Rig {
     /// One step, contract checked.
     pub(crate) fn step(&mut self, event: Event) -> Vec<Effect> {
         let effects = self.machine.step(self.now_ms, event.clone());
-        if matches!(event, Event::Started(_) | Event::Boot(_)) {
-            self.executed = true;
-        }
         for effect in &effects {
             if let Effect::Start(run) = effect {
                 self.run = *run;
-                self.executed = false;
             }
         }
         if let Err(broken) = self.contract.check(self.now_ms, &event, &effects, &self.machine) {
@@ -176,11 +170,6 @@ impl Rig {
         self.machine = Supervisor::new(self.settings.clone(), Some(snapshot));
         self.now_ms += ms;
         self.play(Event::Boot(found))
-    }
-
-    /// Whether the newest run's program is known to have been executed.
-    pub(crate) fn executed(&self) -> bool {
-        self.executed
     }
 
     pub(crate) fn waiting_requests(&self) -> usize {

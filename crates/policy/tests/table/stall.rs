@@ -129,6 +129,18 @@ fn a_frozen_machine_is_not_held_against_the_worker() {
 }
 
 #[test]
+fn a_short_freeze_is_forgiven_even_if_looks_may_be_far_apart() {
+    // It looks every 15 s here, whatever the poll interval says.
+    let settings =
+        Settings { stall_timeout_ms: MINUTE, stall_grace_ms: 0, poll_interval_ms: HOUR, ..Settings::default() };
+    let mut rig = silent(settings);
+    rig.pass(30 * SECOND);
+    rig.now_ms += 45 * SECOND;
+    assert_eq!(stops(&rig.play(Event::Tick)), []);
+    assert!(ended_after(&mut rig, 30 * SECOND).is_some_and(|ms| ms >= 15 * SECOND));
+}
+
+#[test]
 fn a_look_that_was_frozen_on_its_way_is_forgiven_too() {
     let mut rig = silent(Settings::default());
     rig.pass(MINUTE);
