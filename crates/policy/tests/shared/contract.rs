@@ -13,7 +13,7 @@ pub(crate) struct Contract {
     /// The run that may live: from its start until it is known to be gone.
     pub(crate) live: Option<RunId>,
     /// The longest that an operator may wait for an answer, where the world keeps its side.
-    pub(crate) longest_wait_ms: Option<u64>,
+    longest_wait_ms: Option<u64>,
     /// It was told to end.
     told: bool,
     newest: u64,
@@ -27,6 +27,12 @@ pub(crate) struct Contract {
 }
 
 impl Contract {
+    /// In a world that keeps its side: no operator waits longer than this.
+    #[allow(dead_code, reason = "the tables have no such world")]
+    pub(crate) fn within(longest_wait_ms: u64) -> Self {
+        Self { longest_wait_ms: Some(longest_wait_ms), ..Self::default() }
+    }
+
     /// For the first daemon, or for the one after a death; `saved` is what that one is given.
     pub(crate) fn begin(&mut self, saved: Option<&Snapshot>) {
         self.saved = Some(saved.cloned().unwrap_or_else(nothing));
@@ -40,6 +46,24 @@ impl Contract {
         if self.halted {
             self.halted = false;
             self.restarts = 0;
+        }
+    }
+
+    /// The daemon died in the middle of a step: only these of its effects were carried out. `self`: before the step.
+    #[allow(dead_code, reason = "only the simulation's daemons die")]
+    pub(crate) fn cut(&mut self, carried_out: &[Effect], machine: &Supervisor) {
+        for effect in carried_out {
+            match effect {
+                Effect::Start(run) => self.newest = self.newest.max(run.0),
+                Effect::Save => self.halted |= matches!(machine.state(), State::Halted),
+                Effect::Stop(_)
+                | Effect::Sample
+                | Effect::Survey(_)
+                | Effect::Signal { .. }
+                | Effect::Answer(..)
+                | Effect::Note(_)
+                | Effect::Halt => {}
+            }
         }
     }
 
