@@ -146,6 +146,10 @@ impl World {
         let Some(worker) = &mut self.worker else { return Ok(()) };
         let run = worker.run;
         let lived_ms = self.now_ms - worker.begun_ms;
+        if run.0 > 1 && self.chance.one_in(20) {
+            // The word of an earlier end comes late, and before this.
+            return self.feed(Event::Exited(RunId(run.0 - 1), Exit::Signal(9)));
+        }
         let Some(turn) = worker.turn(self.now_ms) else { return Ok(()) };
         let event = match turn {
             Turn::Executed => Event::Started(run),
@@ -344,8 +348,9 @@ impl World {
         match event {
             Event::Operator(_, command) => self.ought.asked(before, *command),
             Event::Exited(run, exit) => {
-                let lived_ms = self.ended.map_or(0, |(_, _, lived_ms, _)| lived_ms);
-                self.ought.ended(self.now_ms, *run, *exit, lived_ms, &self.settings);
+                if let Some((_, _, lived_ms, _)) = self.ended.filter(|(ended, ..)| ended == run) {
+                    self.ought.ended(self.now_ms, *run, *exit, lived_ms, &self.settings);
+                }
             }
             Event::Boot(Found::Ended { run, exit, lived_ms }) => {
                 self.ought.ended(self.now_ms, *run, *exit, *lived_ms, &self.settings);

@@ -77,6 +77,13 @@ fn a_stall_is_a_failure_and_backs_off() {
 }
 
 #[test]
+fn a_worker_that_hangs_once_it_is_ready_is_caught() {
+    let mut rig = silent(Settings::default());
+    rig.play(Event::Announced(rig.run));
+    assert_eq!(ended_after(&mut rig, HOUR), Some(5 * MINUTE));
+}
+
+#[test]
 fn a_worker_that_hangs_while_starting_is_caught_too() {
     let mut rig = Rig::starting(Settings::default());
     rig.lively = false;
