@@ -18,7 +18,7 @@ impl Notifier {
     /// # Errors
     /// A path that is too long for a socket's address, or no descriptor left.
     pub fn new(socket: Option<OsString>) -> io::Result<Self> {
-        let Some(name) = socket.filter(|name| !name.is_empty()) else { return Ok(Self { to: None }) };
+        let Some(name) = socket.filter(|name| !name.is_empty()) else { return Ok(Self::silent()) };
         let address = match name.as_bytes().strip_prefix(b"@") {
             Some(name) => SocketAddr::from_abstract_name(name)?,
             None => SocketAddr::from_pathname(OsString::from_vec(name.into_vec()))?,
@@ -26,6 +26,12 @@ impl Notifier {
         let from = UnixDatagram::unbound()?;
         from.set_nonblocking(true)?;
         Ok(Self { to: Some((from, address)) })
+    }
+
+    /// One that tells nobody.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self { to: None }
     }
 
     /// Send one datagram. `false` if it did not arrive: nobody listens, or its queue is full. Never waits.

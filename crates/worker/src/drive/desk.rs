@@ -1,0 +1,375 @@
+//! Everything that a decision touches but the running CLI: the job's state, the ledger, the logs, the supervisor's ear.
+
+use std::io;
+use std::path::Path;
+
+use os::files::Durability;
+use os::notify::Notifier;
+use os::process::Identity;
+use os::spawn::Program;
+use policy::work::{Event, Fate, Idle, Launch, Note, Phase, Reason, Session, Spent};
+use wire::claude::{Assistant, Ending, Usage};
+use wire::rlog::Entry;
+
+use crate::agent::{self, Call, INSTALL_HINT};
+use crate::job::{CliProcess, Job, Project, Status};
+use crate::ledger::{Ledger, dollars};
+use crate::recorder::{Recorder, local_now};
+use crate::{Environment, Exit, RunArgs, complain, names, words};
+
+/// The longest text of the CLI that is repeated on stderr and in the status line.
+const CLI_WORDS_MAX_CHARS: usize = 300;
+
+#[derive(Debug)]
+pub(super) struct Desk<'a> {
+    args: &'a RunArgs,
+    env: &'a Environment,
+    project: Project,
+    job: Option<Job>,
+    ledger: Option<Ledger>,
+    recorder: Recorder,
+    notifier: Notifier,
+    boot_id: String,
+    /// One datagram for all that a step decides.
+    datagram: String,
+    phase: Phase,
+    /// What the CLI said last about itself.
+    cli_words: String,
+    reason: Option<Reason>,
+    /// Said once each.
+    state_failed: bool,
+    ledger_failed: bool,
+    /// Answers without an id get one.
+    nameless: u64,
+}
+
+impl<'a> Desk<'a> {
+    pub(super) fn new(
+        args: &'a RunArgs,
+        env: &'a Environment,
+        project: Project,
+        job: Option<Job>,
+        ledger: Option<Ledger>,
+        recorder: Recorder,
+        notifier: Notifier,
+    ) -> Self {
+        Self {
+            args,
+            env,
+            project,
+            job,
+            ledger,
+            recorder,
+            notifier,
+            boot_id: os::clock::boot_id(),
+            datagram: String::new(),
+            phase: Phase::Starting,
+            cli_words: String::new(),
+            reason: None,
+            state_failed: false,
+            ledger_failed: false,
+            nameless: 0,
+        }
+    }
+
+    pub(super) fn cwd(&self) -> &Path {
+        self.recorder.cwd()
+    }
+
+    // ---- the supervisor's ear
+
+    pub(super) fn ready(&mut self) {
+        let run = self.env.run_id.as_deref().unwrap_or_default();
+        self.notifier.send(&format!("READY=1\nSTATUS=ready {run}"));
+    }
+
+    pub(super) fn stopping(&mut self) {
+        self.notifier.send("STOPPING=1\nSTATUS=ending the CLI");
+    }
+
+    pub(super) fn begin_round(&mut self) {
+        self.datagram.clear();
+    }
+
+    /// Sends what the step had to tell.
+    pub(super) fn end_round(&mut self) {
+        if !self.datagram.is_empty() {
+            self.notifier.send(self.datagram.trim_end());
+            self.datagram.clear();
+        }
+    }
+
+    fn tell(&mut self, key: &str, value: &str) {
+        self.datagram.extend([key, "=", &value.replace('\n', " "), "\n"]);
+    }
+
+    pub(super) fn heartbeat(&mut self) {
+        self.tell("WATCHDOG", "1");
+    }
+
+    pub(super) fn phase(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.tell("AUTOPILOT_PHASE", words::phase_token(phase));
+        let spent = self.spent();
+        let used = format!("{}; {} turns, ${:.2}", words::phase(phase), spent.turns, dollars(spent.cost_micros));
+        self.tell("STATUS", &used);
+    }
+
+    pub(super) fn note(&mut self, note: &Note) {
+        let text = words::note(note, os::clock::wall_ms());
+        let with_cli_words = match note {
+            Note::Waiting { .. } if self.phase == Phase::NeedsYou && !self.cli_words.is_empty() => {
+                format!("{text}: {}", self.cli_words)
+            }
+            Note::Waiting { .. }
+            | Note::Silent { .. }
+            | Note::Lingering
+            | Note::Overshot { .. }
+            | Note::FreshSession { .. }
+            | Note::NothingLeft
+            | Note::Blocked { .. }
+            | Note::Idle(_)
+            | Note::GaveUp { .. } => text,
+        };
+        self.tell("STATUS", &with_cli_words);
+        let only_for_the_status_line = matches!(note, Note::Idle(Idle::Done)) && !self.env.supervised;
+        if !only_for_the_status_line {
+            self.recorder.status(&with_cli_words);
+        }
+    }
+
+    // ---- the agent's process
+
+    /// Puts on disk what must be there before the CLI starts; `None` if there is no CLI.
+    pub(super) fn prepare(&mut self, launch: Launch) -> Option<Program> {
+        if !self.recorder.is_open() {
+            self.open_log();
+        }
+        let session = self.session_for(launch.session);
+        let task = self.job.as_ref().map(|job| job.prompt.clone()).unwrap_or_default();
+        self.save(Durability::Power);
+        if let Some(ledger) = &mut self.ledger {
+            let written = ledger.starting(&session);
+            self.ledger_result(written);
+        }
+        let prompt = agent::prompt(launch.prompt, &task, self.args.full_auto);
+        let now = local_now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+        self.recorder.entry(&Entry::Start { session: &session, ts: &now });
+        self.recorder.entry(&Entry::User(&prompt));
+        self.cli_words.clear();
+        let cli = match agent::find(self.env) {
+            Ok(cli) => cli,
+            Err(missing) => {
+                self.missing(&missing.to_string());
+                return None;
+            }
+        };
+        Some(agent::program(&Call {
+            cli: &cli,
+            launch,
+            session: &session,
+            prompt: &prompt,
+            model: &self.args.model,
+            full_auto: self.args.full_auto,
+        }))
+    }
+
+    fn open_log(&mut self) {
+        self.recorder.open();
+        let path = self.recorder.path().map(Path::to_owned);
+        if let Some(job) = &mut self.job {
+            job.rlog = path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        }
+        let Some(path) = path else { return };
+        self.tell("AUTOPILOT_RLOG", &path.to_string_lossy());
+        if let Some(ledger) = &mut self.ledger {
+            let written = ledger.log_opened(&path);
+            self.ledger_result(written);
+        }
+    }
+
+    fn session_for(&mut self, session: Session) -> String {
+        let Some(job) = &mut self.job else { return String::new() };
+        let known = match session {
+            Session::Fresh => None,
+            Session::SameId | Session::Resume => job.session.clone(),
+        };
+        let session = known.unwrap_or_else(|| names::uuid_v4(os::random::bytes().unwrap_or_default()));
+        job.session = Some(session.clone());
+        session
+    }
+
+    /// The CLI could not be executed.
+    pub(super) fn not_started(&mut self, error: &io::Error) -> Event<'static> {
+        use io::ErrorKind::{NotFound, PermissionDenied};
+        let executable_format = 8;
+        let for_good = matches!(error.kind(), NotFound | PermissionDenied);
+        if !self.cwd().is_dir() {
+            // The same errno, for another reason, and a folder may come back.
+            self.status(&format!("the working directory {} is gone", self.cwd().display()));
+            return Event::Exited(policy::work::outcome::Exit::Code(127));
+        }
+        if for_good || error.raw_os_error() == Some(executable_format) {
+            self.missing(&format!("it cannot be executed: {error}"));
+            return Event::Missing;
+        }
+        // No memory, no process slot: that passes.
+        self.status(&format!("the CLI cannot be started: {error}"));
+        self.cli_said(&error.to_string());
+        Event::Exited(policy::work::outcome::Exit::Code(127))
+    }
+
+    fn missing(&mut self, why: &str) {
+        self.recorder.status(&format!("the Claude CLI is missing: {why}"));
+        complain(format_args!("error: the Claude CLI is missing: {why}"));
+        complain(format_args!("hint: {INSTALL_HINT}"));
+    }
+
+    pub(super) fn started(&mut self, cli: Identity) {
+        let boot_id = self.boot_id.clone();
+        if let Some(job) = &mut self.job {
+            job.cli = Some(CliProcess { pid: cli.pid, start_ticks: cli.start_ticks, boot_id });
+        }
+        self.save(Durability::Process);
+    }
+
+    pub(super) fn ended(&mut self) {
+        if let Some(job) = &mut self.job {
+            job.cli = None;
+        }
+        self.save(Durability::Process);
+    }
+
+    // ---- the job and its log
+
+    pub(super) fn settle(&mut self, fate: Fate) {
+        if let Some(job) = &mut self.job {
+            job.status = match fate {
+                Fate::Done => Status::Done,
+                Fate::Unfinished => Status::Unfinished,
+            };
+        }
+        self.save(Durability::Power);
+    }
+
+    pub(super) fn close(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+        if !self.recorder.is_open() {
+            return;
+        }
+        let totals = self.ledger.as_ref().map(Ledger::log_totals).unwrap_or_default();
+        self.recorder.close(&Entry::End {
+            tokens_in: totals.tokens_in,
+            tokens_out: totals.tokens_out,
+            cost_usd: dollars(totals.cost_micros),
+            reason: &words::reason(reason),
+        });
+        if let Some(job) = &mut self.job {
+            job.rlog = None;
+        }
+        self.save(Durability::Process);
+    }
+
+    fn save(&mut self, durability: Durability) {
+        let Some(job) = &self.job else { return };
+        match self.project.save(job, durability) {
+            Ok(()) => self.state_failed = false,
+            Err(error) if !self.state_failed => {
+                self.state_failed = true;
+                let folder = self.project.folder().display();
+                complain(format_args!("warning: cannot keep the job's state in {folder}: {error}"));
+                complain(format_args!("hint: the work goes on; after a crash it may begin with an older state"));
+            }
+            Err(_) => {}
+        }
+    }
+
+    pub(super) fn entry(&mut self, entry: &Entry<'_>) {
+        self.recorder.entry(entry);
+    }
+
+    pub(super) fn status(&mut self, text: &str) {
+        self.recorder.status(text);
+    }
+
+    pub(super) fn event(&mut self, line: &[u8]) {
+        self.recorder.event(line);
+    }
+
+    pub(super) fn cli_said(&mut self, text: &str) {
+        let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+        self.cli_words = line.chars().filter(|char| !char.is_control()).take(CLI_WORDS_MAX_CHARS).collect();
+    }
+
+    // ---- what is used up
+
+    pub(super) fn spent(&self) -> Spent {
+        self.ledger.as_ref().map(Ledger::spent).unwrap_or_default()
+    }
+
+    pub(super) fn answered(&mut self, assistant: &Assistant<'_>) -> bool {
+        let Some(ledger) = &mut self.ledger else { return false };
+        let model = assistant.model.as_deref().unwrap_or_default();
+        if model == "<synthetic>" {
+            return false;
+        }
+        let nameless;
+        let id = match assistant.id.as_deref() {
+            Some(id) => id,
+            None => {
+                self.nameless += 1;
+                nameless = format!("nameless-{}", self.nameless);
+                &nameless
+            }
+        };
+        let usage = assistant.usage.unwrap_or_default();
+        let (new, written) = ledger.answered(id, model, assistant.parent.is_none(), usage);
+        self.ledger_result(written);
+        new
+    }
+
+    pub(super) fn finished(&mut self, id: &str, usage: Usage) {
+        if let Some(ledger) = &mut self.ledger {
+            let written = ledger.finished(id, usage);
+            self.ledger_result(written);
+        }
+    }
+
+    pub(super) fn is_main(&self, id: &str) -> bool {
+        self.ledger.as_ref().is_some_and(|ledger| ledger.is_main(id))
+    }
+
+    pub(super) fn cost(&mut self, ending: &Ending<'_>) {
+        if let Some(ledger) = &mut self.ledger {
+            let written = ledger.result(ending.cost_usd, ending.total_cost_usd);
+            self.ledger_result(written);
+        }
+    }
+
+    fn ledger_result(&mut self, written: io::Result<()>) {
+        match written {
+            Ok(()) => self.ledger_failed = false,
+            Err(error) if !self.ledger_failed => {
+                self.ledger_failed = true;
+                complain(format_args!("warning: cannot write the ledger: {error}"));
+                complain(format_args!(
+                    "hint: what is spent is counted in memory and written when there is space again"
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The last words, for whoever started us.
+    pub(super) fn farewell(&mut self, exit: Exit) {
+        self.notifier.send(&format!("STOPPING=1\nSTATUS=ended: {}", exit.meaning()));
+        let Some((sentence, hint)) = self.reason.and_then(|reason| words::farewell(reason, exit, &self.cli_words))
+        else {
+            return;
+        };
+        complain(format_args!("error: {sentence}"));
+        if let Some(hint) = hint {
+            complain(format_args!("hint: {hint}"));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The environment variables that the worker knows, read once and passed on as a value.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What the worker takes from its environment. Nothing else in this crate looks at it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `AUTOPILOT_HOME`: where autopilot keeps its state. Default: `.autopilot` in `HOME`.
+    pub home: Option<PathBuf>,
+    /// `HOME`: the user's own folder.
+    pub user_home: Option<PathBuf>,
+    /// `PATH`: where `claude` is looked for.
+    pub path: Option<OsString>,
+    /// `AUTOPILOT_CLAUDE`: the Claude CLI's path, instead of `claude` in `PATH`.
+    pub claude: Option<OsString>,
+    /// `AUTOPILOTD_SUPERVISED=1`: a supervisor started us.
+    pub supervised: bool,
+    /// `AUTOPILOT_RUN_ID`: the supervisor's name for this run, for the logs.
+    pub run_id: Option<String>,
+    /// `NOTIFY_SOCKET`: where heartbeats go (sd_notify).
+    pub notify_socket: Option<OsString>,
+    /// `WATCHDOG_USEC`: so many microseconds without a heartbeat and the supervisor takes us for stalled.
+    pub watchdog_usec: Option<u64>,
+    /// `AUTOPILOT_MODEL_SILENCE_MS`: so long may the CLI be silent while it waits for the model. Default: 240000, or 80 % of
+    /// `WATCHDOG_USEC` if that is less.
+    pub model_silence_ms: Option<u64>,
+    /// `AUTOPILOT_RETRY_DELAY_MS`: the first delay after a fault that passes by itself; it doubles. Default: 5000.
+    pub retry_delay_ms: Option<u64>,
+}
+
+impl Environment {
+    /// Picks what is known. A variable that is empty, or no number where one is wanted, reads as unset.
+    pub fn from_variables(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut env = Self::default();
+        for (name, value) in variables {
+            let Some(name) = name.to_str() else { continue };
+            if value.is_empty() {
+                continue;
+            }
+            let text = value.to_str();
+            let number = || text.and_then(|text| text.parse().ok());
+            match name {
+                "AUTOPILOT_HOME" => env.home = Some(value.into()),
+                "HOME" => env.user_home = Some(value.into()),
+                "PATH" => env.path = Some(value),
+                "AUTOPILOT_CLAUDE" => env.claude = Some(value),
+                "AUTOPILOTD_SUPERVISED" => env.supervised = text != Some("0"),
+                "AUTOPILOT_RUN_ID" => env.run_id = text.map(str::to_owned),
+                "NOTIFY_SOCKET" => env.notify_socket = Some(value),
+                "WATCHDOG_USEC" => env.watchdog_usec = number(),
+                "AUTOPILOT_MODEL_SILENCE_MS" => env.model_silence_ms = number(),
+                "AUTOPILOT_RETRY_DELAY_MS" => env.retry_delay_ms = number(),
+                _ => {}
+            }
+        }
+        env
+    }
+
+    /// Where autopilot keeps its state; `None` if neither `AUTOPILOT_HOME` nor `HOME` is set.
+    #[must_use]
+    pub fn autopilot_home(&self) -> Option<PathBuf> {
+        self.home.clone().or_else(|| Some(self.user_home.as_ref()?.join(".autopilot")))
+    }
+}
+
+/// Variables of ours or of an outer session that would change how the CLI behaves, and never reach it.
+pub(crate) const NOT_FOR_THE_CLI: [&str; 7] = [
+    "CLAUDECODE",
+    "CLAUDE_CODE_CHILD_SESSION",
+    "CLAUDE_CODE_ENTRYPOINT",
+    "CLAUDE_CODE_SSE_PORT",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_makes_sense_is_taken() {
+        let env = Environment::from_variables(
+            [
+                ("HOME", "/home/ada"),
+                ("AUTOPILOT_CLAUDE", ""),
+                ("WATCHDOG_USEC", "300000000"),
+                ("AUTOPILOT_MODEL_SILENCE_MS", "soon"),
+                ("AUTOPILOTD_SUPERVISED", "1"),
+                ("OTHER", "x"),
+            ]
+            .map(|(name, value)| (name.into(), value.into())),
+        );
+        let expected = Environment {
+            user_home: Some("/home/ada".into()),
+            watchdog_usec: Some(300_000_000),
+            supervised: true,
+            ..Environment::default()
+        };
+        assert_eq!(env, expected);
+        assert_eq!(env.autopilot_home(), Some("/home/ada/.autopilot".into()));
+        assert_eq!(Environment::default().autopilot_home(), None);
+    }
+}

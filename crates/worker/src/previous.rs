@@ -1,0 +1,104 @@
+//! What a worker that died has left behind: a log without its end, and perhaps an agent that nobody listens to.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use os::poll::{Interest, Poller, Token};
+use os::process::{Identity, Pidfd, Send};
+use os::signals::{Signal, SignalPipe};
+use wire::rlog::{Entry, Tail, tail};
+
+use crate::append::Appender;
+use crate::job::CliProcess;
+use crate::ledger::{Totals, dollars};
+
+/// How much of a log is looked at to find its last line.
+const TAIL_BYTES: u64 = 64 << 10;
+
+/// Gives a log its `@end` if it has none. `false`: it had one, or there is no such log.
+pub(crate) fn close_log(path: &Path, totals: Totals) -> io::Result<bool> {
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let Tail::Open { torn } = tail(&bytes) else { return Ok(false) };
+    let end = Entry::End {
+        tokens_in: totals.tokens_in,
+        tokens_out: totals.tokens_out,
+        cost_usd: dollars(totals.cost_micros),
+        reason: "killed",
+    };
+    let line = format!("{}{}", if torn { "\n" } else { "" }, end.line());
+    Appender::open(path, 0o644)?.append(line.as_bytes())?;
+    Ok(true)
+}
+
+/// What became of an agent that was left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Orphan {
+    Gone,
+    Ended,
+    /// It does not even die of SIGKILL, or may not be touched.
+    Stays,
+}
+
+/// Ends the agent of a dead worker: by its pid and start time and boot, so that nothing else is ever hit. A stop that
+/// arrives meanwhile is put into `stops` and makes this quick.
+pub(crate) fn end_orphan(cli: &CliProcess, signals: &SignalPipe, stops: &mut Vec<Signal>) -> io::Result<Orphan> {
+    let identity = Identity { pid: cli.pid, start_ticks: cli.start_ticks };
+    // Without a start time (hidden /proc) nobody can tell whether it is still the same process.
+    if cli.boot_id != os::clock::boot_id() || cli.start_ticks == 0 {
+        return Ok(Orphan::Gone);
+    }
+    let Some(pidfd) = Pidfd::open(identity)? else { return Ok(Orphan::Gone) };
+    let poller = Poller::new()?;
+    poller.add(&pidfd, Token(0), Interest::Readable)?;
+    poller.add(signals, Token(1), Interest::Readable)?;
+    let mut ready = Vec::new();
+    for (signal, patience_ms) in [(Send::Term, 3_000), (Send::Kill, 2_000)] {
+        if !pidfd.send(signal)? {
+            return Ok(Orphan::Ended);
+        }
+        let deadline = os::clock::monotonic_ms() + patience_ms;
+        loop {
+            let now = os::clock::monotonic_ms();
+            if now >= deadline || (signal == Send::Term && !stops.is_empty()) {
+                break;
+            }
+            poller.wait(Some(deadline - now), &mut ready)?;
+            if ready.iter().any(|ready| ready.token == Token(0)) {
+                return Ok(Orphan::Ended);
+            }
+            stops.extend(signals.take());
+        }
+    }
+    Ok(Orphan::Stays)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(before: &str, after: Option<&str>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.rlog");
+        std::fs::write(&path, before).unwrap();
+        let totals = Totals { tokens_in: 3, tokens_out: 2, cost_micros: 1_500 };
+        assert_eq!(close_log(&path, totals).unwrap(), after.is_some());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), after.unwrap_or(before));
+    }
+
+    #[test]
+    fn a_log_gets_its_end_exactly_once() {
+        let end = "@end tokens_in=3 tokens_out=2 cost_usd=0.0015 reason=killed\n";
+        check("a: x\n", Some(&format!("a: x\n{end}")));
+        check("a: tor", Some(&format!("a: tor\n{end}")));
+        check(&format!("a: x\n{end}"), None);
+        assert!(!close_log(Path::new("/nonexistent/a.rlog"), Totals::default()).unwrap());
+    }
+}

@@ -1,0 +1,184 @@
+//! The worker's decisions in words: for the log, the status line, and the last line on stderr.
+
+use policy::work::outcome::{Exit as CliExit, Fault, Need, Outcome};
+use policy::work::{Idle, Note, Phase, Reason};
+
+use crate::agent::INSTALL_HINT;
+use crate::exit::Exit;
+use crate::ledger::dollars;
+use crate::recorder::local;
+
+/// A note as one line. `wall_ms` is now.
+pub(crate) fn note(note: &Note, wall_ms: u64) -> String {
+    match note {
+        Note::Waiting { outcome, delay_ms } => {
+            format!(
+                "{}; next attempt at {} (in {})",
+                outcome_clause(*outcome),
+                time(wall_ms, *delay_ms),
+                span(*delay_ms)
+            )
+        }
+        Note::Silent { silent_ms } => format!("no sign of life from the CLI for {}; ending it", span(*silent_ms)),
+        Note::Lingering => "the CLI gave its result and did not go; ending it".to_owned(),
+        Note::Overshot { turns } => format!("the CLI took {turns} turns, more than it was given; ending it"),
+        Note::FreshSession { outcome: Outcome::NoConversation } => {
+            "the session is not known to the CLI; it is begun anew".to_owned()
+        }
+        Note::FreshSession { outcome } => format!("{}; a fresh session takes over", outcome_clause(*outcome)),
+        Note::NothingLeft => {
+            "two answers in a row without a tool call and without the agreed last line: taken as done".to_owned()
+        }
+        Note::Blocked { reason } if reason.is_empty() => "the agent says that it needs a person".to_owned(),
+        Note::Blocked { reason } => format!("the agent says that it needs a person: {reason}"),
+        Note::Idle(why) => idle(*why),
+        Note::GaveUp { outcome, failures: 1 } => format!("given up: {}", outcome_clause(*outcome)),
+        Note::GaveUp { outcome, failures } => {
+            format!("given up after {failures} failures in a row; the last: {}", outcome_clause(*outcome))
+        }
+    }
+}
+
+fn idle(why: Idle) -> String {
+    match why {
+        Idle::NoPrompt => "nothing to do: no prompt was given and no job is unfinished".to_owned(),
+        Idle::Done => "the job is done".to_owned(),
+        Idle::Turns { used, max } => format!("the job's turns are used up ({used} of {max})"),
+        Idle::Budget { used_micros, max_micros } => {
+            format!("the job's budget is used up (${:.4} of ${:.4})", dollars(used_micros), dollars(max_micros))
+        }
+        Idle::Blocked => "the agent says that it needs a person".to_owned(),
+    }
+}
+
+fn outcome_clause(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Crashed(CliExit::Signal(signal)) => format!("{} (signal {signal})", outcome.clause()),
+        Outcome::Crashed(CliExit::Code(code)) | Outcome::Unusable(CliExit::Code(code)) => {
+            format!("{} (exit {code})", outcome.clause())
+        }
+        other => other.clause().to_owned(),
+    }
+}
+
+/// What is being waited for, for a status line.
+pub(crate) fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting the CLI",
+        Phase::Model => "waiting for the model",
+        Phase::Tool => "a tool runs",
+        Phase::Limit => "waiting for the API",
+        Phase::NeedsYou => "needs you",
+        Phase::Idle => "idle",
+    }
+}
+
+/// The value of `AUTOPILOT_PHASE`.
+pub(crate) fn phase_token(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Model => "model",
+        Phase::Tool => "tool",
+        Phase::Limit => "limit",
+        Phase::NeedsYou => "needs-you",
+        Phase::Idle => "idle",
+    }
+}
+
+/// The word after `reason=`.
+pub(crate) fn reason(reason: Reason) -> String {
+    match reason {
+        Reason::Done => "done".to_owned(),
+        Reason::Turns => "turns".to_owned(),
+        Reason::Budget => "budget".to_owned(),
+        Reason::NeedsYou(need) => format!("needs-you:{}", need.word()),
+        Reason::Blocked => "needs-you:blocked".to_owned(),
+        Reason::RateLimit => "rate-limit".to_owned(),
+        Reason::Api(fault) => format!("api:{}", fault.word()),
+        Reason::CliMissing => "cli-missing".to_owned(),
+        Reason::CliFailed => "cli-failed".to_owned(),
+        Reason::Terminated => "terminated".to_owned(),
+        Reason::Interrupted => "interrupted".to_owned(),
+    }
+}
+
+/// The sentence and the hint for a worker that leaves with something to say. `cli` is what the CLI itself said last.
+pub(crate) fn farewell(reason: Reason, exit: Exit, cli: &str) -> Option<(String, Option<String>)> {
+    let with_cli = |text: &str| if cli.is_empty() { text.to_owned() } else { format!("{text}: {cli}") };
+    let (sentence, hint) = match reason {
+        Reason::Done | Reason::Terminated | Reason::Interrupted => return None,
+        Reason::Turns => ("the job's turns are used up".to_owned(), "run it again with a larger --max-turns to go on"),
+        Reason::Budget => {
+            ("the job's budget is used up".to_owned(), "run it again with a larger --max-budget to go on")
+        }
+        Reason::NeedsYou(need) => (
+            with_cli(Outcome::NeedsYou(need).clause()),
+            match need {
+                Need::Login => {
+                    "start `claude`, type /login, then run this again; or set ANTHROPIC_API_KEY to a valid key"
+                }
+                Need::Credit => "add credit to the account, then run this again",
+                Need::Organisation => "use the key or login of another organisation, then run this again",
+                Need::Model => "name another one with --model, for example sonnet",
+            },
+        ),
+        Reason::Blocked => (
+            "the agent says that it needs a person".to_owned(),
+            "its last message is in the log; run this again to go on",
+        ),
+        Reason::RateLimit => (with_cli("the API refuses requests for now"), "--full-auto waits and goes on by itself"),
+        Reason::Api(Fault::Hung) => ("the API did not answer".to_owned(), "--full-auto waits and goes on by itself"),
+        Reason::Api(fault) => (with_cli(Outcome::Api(fault).clause()), "--full-auto waits and goes on by itself"),
+        Reason::CliMissing => return None,
+        Reason::CliFailed if exit == Exit::CliUnusable => (with_cli("the Claude CLI does not run"), INSTALL_HINT),
+        Reason::CliFailed => {
+            (with_cli("the agent's sessions failed"), "the log has the details; run this again to go on")
+        }
+    };
+    Some((sentence, Some(hint.to_owned())))
+}
+
+fn span(ms: u64) -> String {
+    let s = ms.div_ceil(1_000);
+    match s {
+        0..=119 => format!("{s} s"),
+        120..=7_199 => format!("{} min", s.div_ceil(60)),
+        _ => format!("{} h {} min", s / 3_600, s % 3_600 / 60),
+    }
+}
+
+fn time(wall_ms: u64, delay_ms: u64) -> String {
+    let format = if delay_ms < 20 * 3_600_000 { "%H:%M:%S" } else { "%Y-%m-%d %H:%M" };
+    local(wall_ms.saturating_add(delay_ms)).strftime(format).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_says_why_and_until_when() {
+        let waiting = Note::Waiting { outcome: Outcome::Limit { resets_at_ms: Some(1) }, delay_ms: 3_600_000 };
+        let text = note(&waiting, 0);
+        assert!(text.starts_with("the usage limit is reached; next attempt at "), "{text}");
+        assert!(text.ends_with(" (in 60 min)"), "{text}");
+        let crashed = Note::Waiting { outcome: Outcome::Crashed(CliExit::Signal(9)), delay_ms: 1_000 };
+        assert!(note(&crashed, 0).starts_with("the CLI died (signal 9); "));
+    }
+
+    #[test]
+    fn spans_are_read_at_a_glance() {
+        for (ms, text) in [(1, "1 s"), (90_000, "90 s"), (300_000, "5 min"), (9_000_000, "2 h 30 min")] {
+            assert_eq!(span(ms), text);
+        }
+    }
+
+    #[test]
+    fn who_is_needed_is_told_what_to_do() {
+        let (sentence, hint) =
+            farewell(Reason::NeedsYou(Need::Login), Exit::NeedsYou, "Not logged in · Please run /login").unwrap();
+        assert_eq!(sentence, "the login was refused: Not logged in · Please run /login");
+        assert!(hint.unwrap().contains("/login"));
+        assert_eq!(farewell(Reason::Done, Exit::Done, ""), None);
+    }
+}
