@@ -48,11 +48,13 @@ pub(crate) struct Recorder {
     jsonl: Option<Appender>,
     lost_lines: u64,
     refused_at_ms: Option<u64>,
+    /// It was said that lines are being lost.
+    said: bool,
 }
 
 impl Recorder {
     pub(crate) fn new(about: About, echo: Echo) -> Self {
-        Self { about, echo, open: false, rlog: None, jsonl: None, lost_lines: 0, refused_at_ms: None }
+        Self { about, echo, open: false, rlog: None, jsonl: None, lost_lines: 0, refused_at_ms: None, said: false }
     }
 
     /// A log was begun, on disk or in vain, and not closed.
@@ -147,12 +149,13 @@ impl Recorder {
             self.lost_lines = 0;
         }
         rlog.append(line)?;
-        self.refused_at_ms = None;
+        (self.refused_at_ms, self.said) = (None, false);
         Ok(())
     }
 
     fn refused(&mut self, error: &io::Error) {
-        if self.refused_at_ms.replace(os::clock::monotonic_ms()).is_none() {
+        self.refused_at_ms = Some(os::clock::monotonic_ms());
+        if !std::mem::replace(&mut self.said, true) {
             complain(format_args!("warning: cannot write the log under {}: {error}", self.about.cwd.display()));
             complain(format_args!("hint: the work goes on; the log does, too, when there is space again"));
         }
