@@ -5,3 +5,5 @@
 
 pub mod autopilotd;
 pub mod cli;
+pub mod demo;
+pub mod worker_main;

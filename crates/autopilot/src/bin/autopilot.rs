@@ -1,1 +1,7 @@
-fn main() {}
+//! `autopilot`: see [`autopilot::worker_main`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    autopilot::worker_main::main(std::env::args_os())
+}
