@@ -92,9 +92,10 @@ fn intro(config: &Config) -> String {
 fn not_started(error: &StartError) -> Failure {
     let (exit, message) = match error {
         StartError::AlreadyRunning { pid, home } => (Exit::AlreadyRunning, already_running(*pid, home)),
-        StartError::Home { .. } | StartError::SocketPathTooLong { .. } | StartError::Socket { .. } => {
-            (Exit::Config, error.to_string())
-        }
+        StartError::Containment(_)
+        | StartError::Home { .. }
+        | StartError::SocketPathTooLong { .. }
+        | StartError::Socket { .. } => (Exit::Config, error.to_string()),
         StartError::Kernel { .. } => (Exit::Internal, error.to_string()),
     };
     Failure::new(exit, message).hint(error.hint())

@@ -16,6 +16,7 @@ use wire::control::{LastExit, Reply, Request, Verb};
 use crate::activity::Activity;
 use crate::clients::{ClientId, Clients};
 use crate::config::Config;
+use crate::containment::{self, Containment};
 use crate::found;
 use crate::home::Home;
 use crate::launch::{self, Launching};
@@ -32,6 +33,7 @@ pub(crate) struct Parts {
     pub(crate) notify: UnixDatagram,
     pub(crate) state: State,
     pub(crate) set_aside: Option<PathBuf>,
+    pub(crate) containment: Containment,
 }
 
 /// The daemon of one home.
@@ -61,6 +63,8 @@ pub struct Daemon {
     pub(crate) last_pid: Option<u32>,
     /// Why the state could not be saved, if it could not.
     pub(crate) state_unsaved: Option<String>,
+    /// What keeps the newest run together.
+    pub(crate) rung: Option<String>,
     listener: Option<UnixListener>,
     notify: UnixDatagram,
     removals: Option<RemovalWatch>,
@@ -105,7 +109,7 @@ pub(crate) const KEPT_RUNS: usize = 20;
 
 impl Daemon {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { config, home, lock, listener, notify, state, set_aside } = parts;
+        let Parts { config, home, lock, listener, notify, state, set_aside, containment } = parts;
         let boot_id = os::clock::boot_id();
         let poller = Poller::new()?;
         let signals = SignalPipe::new(&[Signal::Term, Signal::Int, Signal::Hup, Signal::Child])?;
@@ -126,7 +130,7 @@ impl Daemon {
         }
         let machine = Supervisor::new(launch::settings(&config), Some(state.snapshot(&boot_id)));
         Ok(Self {
-            launching: Launching::new(config, home.clone()),
+            launching: Launching::new(config, home.clone(), containment),
             home,
             machine,
             poller,
@@ -147,6 +151,7 @@ impl Daemon {
             later: VecDeque::new(),
             last_pid: None,
             state_unsaved: None,
+            rung: None,
             listener: Some(listener),
             notify,
             removals,
@@ -333,14 +338,18 @@ impl Daemon {
             News::Started(started) => {
                 run.worker = Some(runs::identity(started.worker));
                 run.started_unix_ms = started.at_unix_ms;
+                run.group = containment::noted(&started.containment, started.group.as_deref());
+                self.rung = Some(started.containment);
                 self.feed(Event::Started(number));
             }
             News::Ended(ended) => {
                 let event = match (ended.exit, &ended.start_error) {
+                    (Some(_), _) if ended.out_of_memory => Event::Exited(number, Exit::OutOfMemory),
                     (Some(exit), _) => Event::Exited(number, runs::exit(exit)),
                     (None, Some(error)) => Event::StartFailed(number, runs::start_failure(error)),
                     (None, None) => Event::Exited(number, Exit::Unseen),
                 };
+                self.tell_of_leaks(&ended);
                 if ended.output_lost_bytes > 0 {
                     let lost = ended.output_lost_bytes;
                     self.say(&format!("warning: {lost} bytes of the worker's output could not be kept"));
@@ -350,6 +359,18 @@ impl Daemon {
             }
             News::ShimGone => self.end_orphans(),
         }
+    }
+
+    fn tell_of_leaks(&mut self, ended: &wire::run::Ended) {
+        if ended.leaked.is_empty() {
+            return;
+        }
+        let who: Vec<String> =
+            ended.leaked.iter().map(|left| format!("{} ({}, state {})", left.pid, left.name, left.state)).collect();
+        let count = who.len();
+        let problem = format!("run {} left {count} processes that could not be killed: {}", ended.run, who.join(", "));
+        self.say(&format!("warning: {problem}"));
+        self.degraded.push(problem);
     }
 
     fn take_shim_end(&mut self) {
@@ -437,6 +458,7 @@ impl Daemon {
         std::fs::remove_file(self.home.control_socket()).ok();
         std::fs::remove_file(self.home.notify_socket()).ok();
         std::fs::remove_file(self.home.pid_file()).ok();
+        self.launching.containment().tidy();
     }
 }
 

@@ -82,7 +82,7 @@ impl Daemon {
     }
 
     fn read_memory(&mut self) -> MemoryReading {
-        let reading = os::memory::reading(os::proc::root(), std::path::Path::new("/sys/fs/cgroup")).unwrap_or_default();
+        let reading = os::memory::reading(os::proc::root(), os::memory::cgroup_root()).unwrap_or_default();
         self.memory = (reading, os::clock::monotonic_ms());
         reading
     }
@@ -232,7 +232,7 @@ impl Daemon {
             worker_message: self.said.message.clone().filter(|_| alive),
             worker_rlog: rlog.map(|path| path.display().to_string()),
             last_activity_ms_ago: since(view.active_ms).filter(|_| alive),
-            containment: "subreaper".to_owned(),
+            containment: self.rung.clone().unwrap_or_else(|| self.launching.containment().name().to_owned()),
             daemon_pid: os::process::own_pid(),
             daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
             daemon_uptime_seconds: now_ms.saturating_sub(self.started_ms) / 1_000,

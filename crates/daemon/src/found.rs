@@ -6,6 +6,7 @@ use os::process::Pidfd;
 use policy::supervisor::{Exit, Found, RunId};
 use wire::run::{Ended, Started};
 
+use crate::containment;
 use crate::home::Home;
 use crate::runs::{self, LiveRun};
 
@@ -36,7 +37,9 @@ pub(crate) fn newest(home: &Home, boot_id: &str, ended_run: u64) -> (Found, Opti
         (Some(_), Some(_)) => Found::Live { run, started_ms },
         (Some(_) | None, _) => Found::Orphaned { run },
     };
-    let live = LiveRun { number, folder, run_id, shim, wire: None, worker, started_unix_ms };
+    let noted = started.as_ref().filter(|started| started.boot_id == boot_id);
+    let group = noted.and_then(|started| containment::noted(&started.containment, started.group.as_deref()));
+    let live = LiveRun { number, folder, run_id, shim, wire: None, worker, started_unix_ms, group };
     (found, Some(live))
 }
 

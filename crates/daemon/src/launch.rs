@@ -9,6 +9,7 @@ use policy::supervisor::{Settings, StartFailure};
 
 use crate::binary::{Launch, Note, Refused, Store, Unfit};
 use crate::config::Config;
+use crate::containment::Containment;
 use crate::home::Home;
 use crate::shim::Plan;
 use crate::text;
@@ -44,12 +45,17 @@ pub(crate) struct Launching {
     current: Option<Launch>,
     refused: Option<Refused>,
     told: Option<Note>,
+    containment: Containment,
 }
 
 impl Launching {
-    pub(crate) fn new(config: Config, home: Home) -> Self {
+    pub(crate) fn new(config: Config, home: Home, containment: Containment) -> Self {
         let store = Store::new(home.root());
-        Self { store, config, home, current: None, refused: None, told: None }
+        Self { store, config, home, current: None, refused: None, told: None, containment }
+    }
+
+    pub(crate) fn containment(&self) -> &Containment {
+        &self.containment
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -86,6 +92,7 @@ impl Launching {
                 max_files: self.config.output.max_files.value,
             },
             stop_timeout_ms: self.config.restart.stop_timeout_ms.value,
+            containment: self.containment.clone(),
         })
     }
 

@@ -7,6 +7,7 @@ pub mod binary;
 pub mod client;
 mod clients;
 pub mod config;
+mod containment;
 mod drive;
 mod effects;
 mod found;
@@ -21,6 +22,7 @@ pub mod status;
 mod survey;
 mod text;
 
+pub use containment::Unavailable;
 pub use drive::Daemon;
 pub use home::Home;
 pub use start::{StartError, start};

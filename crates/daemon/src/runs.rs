@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use os::cgroup::Group;
 use os::files::{Lock, Locked};
 use os::process::{Identity, Pidfd, Send};
 use os::socket::{WireEnd, WireRead};
@@ -23,6 +24,8 @@ pub(crate) struct LiveRun {
     pub(crate) wire: Option<WireEnd>,
     pub(crate) worker: Option<Identity>,
     pub(crate) started_unix_ms: u64,
+    /// Its control group, if it has one.
+    pub(crate) group: Option<Group>,
 }
 
 /// What came over the wire, or is to be read from its end.
@@ -51,6 +54,7 @@ impl LiveRun {
             wire: Some(wire),
             worker: None,
             started_unix_ms: os::clock::wall_ms(),
+            group: None,
         })
     }
 
@@ -92,9 +96,16 @@ impl LiveRun {
         {
             left.push(worker);
         }
-        if !left.is_empty() {
+        let grouped = self.group.as_ref().filter(|group| !group.is_empty());
+        if let Some(group) = grouped {
+            group.kill().ok();
+        }
+        if !left.is_empty() || grouped.is_some() {
             os::tree::kill_each(&left);
             return false;
+        }
+        if let Some(group) = &self.group {
+            group.remove().ok();
         }
         is_free(&self.folder)
     }

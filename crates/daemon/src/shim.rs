@@ -11,14 +11,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use os::cgroup::Group;
 use os::files::{Durability, Lock, write_atomic};
 use os::output::{Bounds, Drained, Output};
 use os::poll::{Interest, Poller, Ready, Token};
-use os::process::{Identity, Reap, Reaped};
+use os::process::{Identity, Reap, Reaped, Send};
 use os::signals::{Signal, SignalPipe};
-use os::spawn::Program;
-use wire::run::{Ended, Exit, Line, Process, StartError, Started, VERSION};
+use os::spawn::{Placement, Program, SpawnError};
+use wire::run::{Ended, Exit, Leaked, Line, Process, StartError, Started, VERSION};
 
+use crate::containment::Containment;
 use crate::home::RunFolder;
 
 /// What to run, and how.
@@ -32,16 +34,26 @@ pub(crate) struct Plan {
     pub(crate) working_dir: PathBuf,
     pub(crate) output: Bounds,
     pub(crate) stop_timeout_ms: u64,
+    pub(crate) containment: Containment,
 }
 
 /// The name by which `ps` shows it; at most 15 bytes.
 const NAME: &std::ffi::CStr = c"autopilot-shim";
+
+/// The worker's tree rather than anything of the user's: half way to "always the first".
+const OOM_SCORE_ADJ: i16 = 500;
+
+/// signal(7)
+const SIGKILL: i32 = 9;
 
 const SIGNALS: Token = Token(1);
 const OUTPUT: Token = Token(2);
 
 /// While a killed tree is not yet gone, look again this often: for what was forked in between, or hangs in the kernel.
 const RETRY_MS: u64 = 100;
+
+/// What is not gone so long after it was killed is reported as leaked, and not waited for any more.
+const LEAKED_AFTER_MS: u64 = 5_000;
 
 /// In the forked child: run the plan to its end. Returns the shim's exit status.
 pub(crate) fn run(plan: &Plan, lock: &Lock, to_daemon: &OwnedFd) -> i32 {
@@ -53,6 +65,7 @@ pub(crate) fn run(plan: &Plan, lock: &Lock, to_daemon: &OwnedFd) -> i32 {
             if let Ok(json) = serde_json::to_vec(&worker) {
                 write_atomic(&plan.folder.started(), &json, Durability::Process).ok();
             }
+            shim.oom_kills_before = shim.oom_kills();
             let exit = shim.watch(worker.worker.pid);
             shim.finish(&worker, exit)
         }
@@ -70,19 +83,44 @@ struct Shim<'a> {
     kill_at_ms: Option<u64>,
     stopping: bool,
     survivors_killed: u64,
+    /// The run's group, if it has one.
+    group: Option<Group>,
+    /// The worker, once it runs: the leader of its process group.
+    worker: Option<u32>,
+    /// This process killed something itself.
+    killed: bool,
+    oom_kills_before: Option<u64>,
+    leaked: Vec<Leaked>,
 }
 
 impl<'a> Shim<'a> {
     fn set_up(plan: &'a Plan, lock: &Lock, to_daemon: &'a OwnedFd) -> io::Result<Self> {
         os::signals::forget_inherited();
         os::fork::become_shim(NAME, &[lock.as_fd(), to_daemon.as_fd()])?;
+        if plan.containment != Containment::ProcessGroup {
+            os::fork::become_subreaper()?;
+        }
         let signals = SignalPipe::new(&[Signal::Term, Signal::User1, Signal::Child])?;
         os::fork::unblock_signals();
         let poller = Poller::new()?;
         poller.add(&signals, SIGNALS, Interest::Readable)?;
         let output = Output::new(plan.output.clone());
-        let (kill_at_ms, stopping, survivors_killed, pipe) = (None, false, 0, None);
-        Ok(Self { plan, to_daemon, poller, signals, output, pipe, kill_at_ms, stopping, survivors_killed })
+        Ok(Self {
+            plan,
+            to_daemon,
+            poller,
+            signals,
+            output,
+            pipe: None,
+            kill_at_ms: None,
+            stopping: false,
+            survivors_killed: 0,
+            group: None,
+            worker: None,
+            killed: false,
+            oom_kills_before: None,
+            leaked: Vec::new(),
+        })
     }
 
     fn begin(&mut self, lock: &Lock) -> Result<Started, StartError> {
@@ -94,7 +132,8 @@ impl<'a> Shim<'a> {
         lock.inherit_on_exec().map_err(at("lock"))?;
         let (read, write) = os::output::pipe().map_err(at("output"))?;
         self.poller.add(&read, OUTPUT, Interest::Readable).map_err(at("output"))?;
-        let pid = os::spawn::spawn(&self.plan.program, write).map_err(at("execute"))?;
+        let pid = self.execute(&write)?;
+        self.worker = Some(pid);
         self.pipe = Some(read);
         Ok(Started {
             v: VERSION,
@@ -105,7 +144,44 @@ impl<'a> Shim<'a> {
             worker: process(identity(pid)),
             at_ms: os::clock::monotonic_ms(),
             at_unix_ms: os::clock::wall_ms(),
+            containment: self.rung().to_owned(),
+            group: self.group.as_ref().map(|group| group.path().display().to_string()),
         })
+    }
+
+    /// In its group if that works, else without: the shim itself keeps the tree together, too.
+    fn execute(&mut self, output: &OwnedFd) -> Result<u32, StartError> {
+        let failed = |step: &str, error: &io::Error| {
+            let errno = error.raw_os_error().unwrap_or(0);
+            StartError { step: step.to_owned(), errno }
+        };
+        self.group = self.plan.containment.for_run(self.plan.run);
+        loop {
+            let placement = Placement { group: self.group.as_ref(), oom_score_adj: OOM_SCORE_ADJ };
+            match os::spawn::spawn(&self.plan.program, output, placement) {
+                Ok(pid) => return Ok(pid),
+                Err(SpawnError::Group(_)) if self.group.is_some() => self.remove_group(),
+                Err(SpawnError::Group(error) | SpawnError::Fork(error)) => return Err(failed("fork", &error)),
+                Err(SpawnError::Execute(error)) => {
+                    self.remove_group();
+                    return Err(failed("execute", &error));
+                }
+            }
+        }
+    }
+
+    fn remove_group(&mut self) {
+        if let Some(group) = self.group.take() {
+            group.remove().ok();
+        }
+    }
+
+    /// What keeps the tree together in fact.
+    fn rung(&self) -> &'static str {
+        match (&self.group, &self.plan.containment) {
+            (None, Containment::Groups(_)) => Containment::Subreaper.name(),
+            (_, containment) => containment.name(),
+        }
     }
 
     /// Until the worker ends.
@@ -119,6 +195,9 @@ impl<'a> Shim<'a> {
             let wait_ms = self.kill_at_ms.map(|at_ms| at_ms.saturating_sub(now_ms));
             if wait_ms == Some(0) {
                 self.kill(RETRY_MS);
+                // The kernel gets a moment; the end of the worker wakes it.
+                self.poller.wait(Some(1), &mut ready).ok();
+                self.handle(&ready, worker);
                 continue;
             }
             if self.poller.wait(wait_ms, &mut ready).is_err() {
@@ -151,7 +230,11 @@ impl<'a> Shim<'a> {
             return;
         }
         self.stopping = true;
-        os::tree::terminate(worker);
+        if self.plan.containment == Containment::ProcessGroup {
+            os::tree::signal_group(worker, Send::Term).ok();
+        } else {
+            os::tree::terminate(worker);
+        }
         self.kill_at_ms = Some(os::clock::monotonic_ms().saturating_add(self.plan.stop_timeout_ms));
     }
 
@@ -159,7 +242,19 @@ impl<'a> Shim<'a> {
     fn kill(&mut self, again_in_ms: u64) -> u64 {
         self.stopping = true;
         self.kill_at_ms = Some(os::clock::monotonic_ms().saturating_add(again_in_ms));
-        os::tree::kill_below().unwrap_or(0) as u64
+        self.killed = true;
+        if self.plan.containment == Containment::ProcessGroup {
+            let anybody = self.worker.is_some_and(|leader| os::tree::signal_group(leader, Send::Kill).unwrap_or(false));
+            return u64::from(anybody);
+        }
+        let members = self.group.as_ref().map(|group| {
+            let members = group.members().map_or(0, |members| members.len());
+            // What the group misses, because it moved itself elsewhere, is still below the shim.
+            group.kill().ok();
+            members
+        });
+        let below = os::tree::kill_below().unwrap_or(0);
+        members.unwrap_or(0).max(below) as u64
     }
 
     /// Take some of the output, but return to the signals from time to time.
@@ -192,7 +287,9 @@ impl<'a> Shim<'a> {
     /// The worker is gone: kill what it left, wait for it, take the rest of its output, leave the record.
     fn finish(&mut self, worker: &Started, exit: Reaped) -> i32 {
         let ended_ms = os::clock::monotonic_ms();
+        let out_of_memory = exit.signal == Some(SIGKILL) && !self.killed && self.oom_kills() > self.oom_kills_before;
         self.empty_the_tree();
+        self.remove_group();
         while self.pipe.is_some() {
             let before = self.output.lost_bytes();
             match self.pipe.as_ref().map(|pipe| self.output.drain(pipe)) {
@@ -201,6 +298,7 @@ impl<'a> Shim<'a> {
                 Some(Ok(Drained::Empty | Drained::End) | Err(_)) | None => self.pipe = None,
             }
         }
+        let leaked = std::mem::take(&mut self.leaked);
         self.leave(&Ended {
             v: VERSION,
             run: self.plan.run,
@@ -212,28 +310,55 @@ impl<'a> Shim<'a> {
             lived_ms: ended_ms.saturating_sub(worker.at_ms),
             survivors_killed: self.survivors_killed,
             output_lost_bytes: self.output.lost_bytes(),
+            out_of_memory,
+            leaked,
         })
+    }
+
+    fn oom_kills(&self) -> Option<u64> {
+        os::memory::oom_kills(os::proc::root(), os::memory::cgroup_root())
     }
 
     fn empty_the_tree(&mut self) {
         let mut ready = Vec::new();
+        let begun_ms = os::clock::monotonic_ms();
+        let mut kill_due_ms = begun_ms;
         loop {
-            match os::process::reap_any() {
-                Ok(Reap::Ended(_)) => continue,
-                // As the subreaper this process is the parent of every orphan: no child, no descendant.
-                Ok(Reap::NoChild) => return,
-                Ok(Reap::NoneEnded) | Err(_) => {}
-            }
-            self.survivors_killed = self.survivors_killed.saturating_add(self.kill(RETRY_MS));
-            if matches!(os::process::reap_any(), Ok(Reap::NoChild)) {
+            if self.is_empty() {
                 return;
             }
-            self.poller.wait(Some(RETRY_MS), &mut ready).ok();
+            let now_ms = os::clock::monotonic_ms();
+            if now_ms.saturating_sub(begun_ms) >= LEAKED_AFTER_MS {
+                self.leaked = left(self.group.as_ref());
+                return;
+            }
+            if now_ms >= kill_due_ms {
+                self.survivors_killed = self.survivors_killed.max(self.kill(RETRY_MS));
+                kill_due_ms = now_ms.saturating_add(RETRY_MS);
+                continue;
+            }
+            // Each end wakes it; the retry is for what was forked in between.
+            self.poller.wait(Some(kill_due_ms - now_ms), &mut ready).ok();
             if ready.iter().any(|event| event.token == OUTPUT) {
                 self.drain();
             }
             self.signals.take();
         }
+    }
+
+    /// Nobody is left. As the subreaper the shim is the parent of every orphan: no child, no descendant.
+    fn is_empty(&self) -> bool {
+        loop {
+            match os::process::reap_any() {
+                Ok(Reap::Ended(_)) => {}
+                Ok(Reap::NoChild) => break,
+                Ok(Reap::NoneEnded) | Err(_) => return false,
+            }
+        }
+        if self.plan.containment == Containment::ProcessGroup {
+            return !self.worker.is_some_and(|leader| os::tree::signal_group(leader, Send::Continue).unwrap_or(false));
+        }
+        self.group.as_ref().is_none_or(Group::is_empty)
     }
 
     fn give_up(&self, error: StartError) -> i32 {
@@ -248,6 +373,8 @@ impl<'a> Shim<'a> {
             lived_ms: 0,
             survivors_killed: 0,
             output_lost_bytes: 0,
+            out_of_memory: false,
+            leaked: Vec::new(),
         })
     }
 
@@ -266,6 +393,20 @@ impl<'a> Shim<'a> {
             os::socket::write_to_wire(self.to_daemon, &json);
         }
     }
+}
+
+/// Who is still there.
+fn left(group: Option<&Group>) -> Vec<Leaked> {
+    let mut left: Vec<Leaked> =
+        os::tree::left_below().into_iter().map(|(pid, name, state)| Leaked { pid, name, state }).collect();
+    for pid in group.and_then(|group| group.members().ok()).unwrap_or_default() {
+        if left.iter().all(|leaked| leaked.pid != pid)
+            && let Ok(stat) = os::proc::stat(os::proc::root(), pid)
+        {
+            left.push(Leaked { pid, name: stat.name, state: stat.state });
+        }
+    }
+    left
 }
 
 fn identity(pid: u32) -> Identity {

@@ -7,6 +7,7 @@ use os::files::{Durability, Lock, Locked, create_private_folder, make_private, w
 use os::socket::MAX_PATH_BYTES;
 
 use crate::config::Config;
+use crate::containment::Containment;
 use crate::drive::{Daemon, Parts};
 use crate::home::Home;
 use crate::state::{self, Loaded, State};
@@ -44,6 +45,9 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// What is to keep the worker's tree together does not work here.
+    #[error(transparent)]
+    Containment(#[from] crate::containment::Unavailable),
     /// The kernel refused something else that is needed.
     #[error("cannot {what}: {error}")]
     Kernel {
@@ -66,6 +70,7 @@ impl StartError {
             Self::Home { .. } => "make it writable for you, or move it: AUTOPILOT_HOME=/path/to/folder".to_owned(),
             Self::SocketPathTooLong { .. } => "choose a shorter home: AUTOPILOT_HOME=/path/to/folder".to_owned(),
             Self::Socket { .. } => "is the home on a file system that has sockets? AUTOPILOT_HOME moves it".to_owned(),
+            Self::Containment(_) => "containment = \"auto\" takes the best that works".to_owned(),
             Self::Kernel { .. } => "is the machine out of processes, memory or open files?".to_owned(),
         }
     }
@@ -79,6 +84,7 @@ pub fn start(config: Config) -> Result<Daemon, StartError> {
     let home = Home::new(config.home.clone());
     check_socket_paths(&home)?;
     let lock = sole_instance(&home)?;
+    let containment = Containment::choose(config.job.containment.value, &home)?;
     let io = |path: PathBuf| move |error| StartError::Home { path, error };
     for folder in [home.worker(), home.runs()] {
         create_private_folder(&folder).map_err(io(folder.clone()))?;
@@ -93,7 +99,7 @@ pub fn start(config: Config) -> Result<Daemon, StartError> {
         Loaded::State(state) => (*state, None),
         Loaded::SetAside(path) => (State::default(), Some(path)),
     };
-    Daemon::new(Parts { config, home, lock, listener, notify, state, set_aside })
+    Daemon::new(Parts { config, home, lock, listener, notify, state, set_aside, containment })
         .map_err(|error| StartError::Kernel { what: "set up the event loop", error })
 }
 

@@ -68,16 +68,15 @@ pub fn unblock_signals() {
     }
 }
 
-/// In the forked child: leave the parent's session and terminal, adopt orphaned descendants, take a name of one's own
-/// for `ps` (so that a search for the daemon's name does not find it), point stdin, stdout and stderr to /dev/null, and
-/// close every other descriptor but `keep`.
+/// In the forked child: leave the parent's session and terminal, take a name of one's own for `ps` (so that a search for
+/// the daemon's name does not find it), point stdin, stdout and stderr to /dev/null, and close every other descriptor but
+/// `keep`.
 ///
 /// # Errors
 /// As of setsid, prctl, open, dup2 and close_range.
 pub fn become_shim(name: &std::ffi::CStr, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::thread::set_name(name)?;
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;

@@ -4,6 +4,7 @@
 //! **Invariant:** no decisions and no formats live here. Whoever calls says what is to happen; these functions say what
 //! did. It is also the only room with `unsafe` code, each block with its reason.
 
+pub mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod files;

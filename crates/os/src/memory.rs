@@ -22,6 +22,33 @@ pub fn reading(proc_root: &Path, cgroup_root: &Path) -> io::Result<MemoryReading
     }))
 }
 
+/// Where the control groups are mounted.
+#[must_use]
+pub fn cgroup_root() -> &'static Path {
+    Path::new("/sys/fs/cgroup")
+}
+
+/// How many processes the kernel has killed for want of memory: in the memory cgroup that this process is in, or on the
+/// whole machine where that does not tell. `None`: unknown.
+#[must_use]
+pub fn oom_kills(proc_root: &Path, cgroup_root: &Path) -> Option<u64> {
+    let groups = std::fs::read_to_string(proc_root.join("self/cgroup")).unwrap_or_default();
+    let count = |text: &str| text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok());
+    let of_group = groups.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (hierarchy, controllers, path) = (parts.next()?, parts.next()?, parts.next()?.trim_start_matches('/'));
+        let file = if controllers.split(',').any(|c| c == "memory") {
+            cgroup_root.join("memory").join(path).join("memory.oom_control")
+        } else if hierarchy == "0" {
+            cgroup_root.join(path).join("memory.events")
+        } else {
+            return None;
+        };
+        count(&std::fs::read_to_string(file).ok()?)
+    });
+    of_group.or_else(|| count(&std::fs::read_to_string(proc_root.join("vmstat")).ok()?))
+}
+
 fn machine(meminfo: &str) -> MemoryReading {
     let field = |name: &str| {
         meminfo
@@ -126,6 +153,26 @@ mod tests {
             ("cgroup/a/b/memory.current", "1\n"),
         ]);
         assert_eq!(read(&folder), (3000, 4000));
+    }
+
+    #[test]
+    fn oom_kills_are_those_of_the_own_group_if_it_tells() {
+        let vmstat = ("proc/vmstat", "pgfault 1\noom_kill 7\n");
+        let kills = |folder: &tempfile::TempDir| oom_kills(&folder.path().join("proc"), &folder.path().join("cgroup"));
+        assert_eq!(kills(&tree(&[vmstat])), Some(7));
+        let v1 = tree(&[
+            vmstat,
+            ("proc/self/cgroup", "4:memory:/jail\n0::/\n"),
+            ("cgroup/memory/jail/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+        ]);
+        assert_eq!(kills(&v1), Some(2));
+        let v2 = tree(&[
+            vmstat,
+            ("proc/self/cgroup", "0::/jail\n"),
+            ("cgroup/jail/memory.events", "max 3\noom 1\noom_kill 4\n"),
+        ]);
+        assert_eq!(kills(&v2), Some(4));
+        assert_eq!(kills(&tree(&[("proc/self/cgroup", "0::/\n")])), None);
     }
 
     #[test]

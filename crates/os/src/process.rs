@@ -31,14 +31,14 @@ pub enum Send {
     User1,
 }
 
-impl Send {
-    fn signal(self) -> Signal {
-        match self {
-            Self::Term => Signal::TERM,
-            Self::Kill => Signal::KILL,
-            Self::Stop => Signal::STOP,
-            Self::Continue => Signal::CONT,
-            Self::User1 => Signal::USR1,
+impl From<Send> for Signal {
+    fn from(send: Send) -> Self {
+        match send {
+            Send::Term => Self::TERM,
+            Send::Kill => Self::KILL,
+            Send::Stop => Self::STOP,
+            Send::Continue => Self::CONT,
+            Send::User1 => Self::USR1,
         }
     }
 }
@@ -143,7 +143,7 @@ impl Pidfd {
     /// # Errors
     /// As of `pidfd_send_signal`: EPERM, for a process that has changed its user.
     pub fn send(&self, signal: Send) -> io::Result<bool> {
-        match pidfd_send_signal(&self.fd, signal.signal()) {
+        match pidfd_send_signal(&self.fd, signal.into()) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::SRCH) => Ok(false),
             Err(errno) => Err(errno.into()),

@@ -57,6 +57,26 @@ fn send(identity: Identity, signal: Send) -> bool {
     }
 }
 
+/// Signal the process group that `leader` leads; `false` if nobody is in it any more.
+///
+/// # Errors
+/// As of kill, but for "no such process".
+pub fn signal_group(leader: u32, signal: Send) -> io::Result<bool> {
+    let Some(group) = i32::try_from(leader).ok().and_then(rustix::process::Pid::from_raw) else { return Ok(false) };
+    match rustix::process::kill_process_group(group, signal.into()) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Who is left below this process, ended but unreaped ones aside: pid, name and state of each.
+#[must_use]
+pub fn left_below() -> Vec<(u32, String, char)> {
+    let found = proc::descendants(proc::root(), crate::process::own_pid()).unwrap_or_default();
+    found.into_iter().filter(|(_, stat)| stat.state != 'Z').map(|(id, stat)| (id.pid, stat.name, stat.state)).collect()
+}
+
 /// The processes that were started with this environment entry, wherever they hang in the process tree.
 ///
 /// # Errors

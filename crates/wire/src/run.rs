@@ -36,6 +36,12 @@ pub struct Started {
     pub at_ms: u64,
     /// When, since the epoch.
     pub at_unix_ms: u64,
+    /// What keeps its tree together: `cgroup2`, `cgroup1`, `subreaper` or `group`.
+    #[serde(default)]
+    pub containment: String,
+    /// The folder of its control group, if it has one.
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 /// The run is over and its tree is empty.
@@ -61,6 +67,23 @@ pub struct Ended {
     pub survivors_killed: u64,
     /// How much of its output could not be kept.
     pub output_lost_bytes: u64,
+    /// The kernel killed the worker for want of memory.
+    #[serde(default)]
+    pub out_of_memory: bool,
+    /// What could not be killed.
+    #[serde(default)]
+    pub leaked: Vec<Leaked>,
+}
+
+/// A process that is still there although it was killed: it hangs in the kernel, or belongs to another user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaked {
+    /// Its pid.
+    pub pid: u32,
+    /// Its program's short name.
+    pub name: String,
+    /// As in `/proc/PID/stat`.
+    pub state: char,
 }
 
 /// How a worker ended: one of the two is there.

@@ -383,7 +383,7 @@ impl Supervisor {
                 let delay_ms = backoff::delay_ms(&self.settings, self.quick_exits);
                 self.wait(now_ms, delay_ms, Waiting::QuickExit, effects);
             }
-            Exit::Code(_) | Exit::Signal(_) | Exit::Unseen => self.fail(now_ms, effects),
+            Exit::Code(_) | Exit::Signal(_) | Exit::OutOfMemory | Exit::Unseen => self.fail(now_ms, effects),
         }
     }
 

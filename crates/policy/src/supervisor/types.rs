@@ -132,6 +132,8 @@ pub enum Exit {
     Code(i32),
     /// By a signal.
     Signal(i32),
+    /// By the kernel's OOM killer.
+    OutOfMemory,
     /// Nobody saw it: the shim that would have was killed.
     Unseen,
 }
