@@ -72,6 +72,7 @@ impl Supervisor {
         self.settle_success(now_ms, &mut effects);
         self.react(now_ms, event, &mut effects);
         self.settle(now_ms, &mut effects);
+        save_once(&mut effects);
         effects
     }
 
@@ -703,6 +704,19 @@ impl Supervisor {
         // A silent run is judged just when its time is over; one that is over already has been judged.
         let due_ms = if stall_in_ms == 0 { u64::MAX } else { stall_in_ms };
         poll_ms.min(fine_ms).min(due_ms).max(1)
+    }
+}
+
+/// Only the last record of a step: an earlier one would already speak of a start that has not been carried out, and a
+/// daemon that died between the two would leave it so.
+fn save_once(effects: &mut Effects) {
+    let mut more = effects.iter().filter(|e| matches!(e, Effect::Save)).count();
+    if more > 1 {
+        effects.retain(|effect| {
+            let save = matches!(effect, Effect::Save);
+            more -= usize::from(save);
+            !save || more == 0
+        });
     }
 }
 

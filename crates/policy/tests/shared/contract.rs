@@ -95,6 +95,13 @@ impl Contract {
         if starts > 1 {
             return Err(format!("{starts} starts in one step"));
         }
+        let saves = effects.iter().filter(|e| matches!(e, Effect::Save)).count();
+        let saved_at = effects.iter().position(|e| matches!(e, Effect::Save));
+        let started_at = effects.iter().position(|e| matches!(e, Effect::Start(_)));
+        if saves > 1 || (started_at.is_some() && saved_at < started_at) {
+            // A daemon that dies between the two leaves a record of a start that never was.
+            return Err(format!("{saves} saves, the first at {saved_at:?}, the start at {started_at:?}"));
+        }
         self.check_state(machine)?;
         self.check_requests(now_ms, machine)?;
         self.check_counters(machine)?;

@@ -64,7 +64,7 @@ pub(crate) fn settings(chance: &mut Chance) -> Settings {
         min_available_bytes,
         critical_threshold_bytes: min_available_bytes / chance.pick(&[2, 2, 1]),
         // The quick ones cost most of the time that the simulation takes: a few seeds in a hundred are enough.
-        poll_interval_ms: chance.pick(&[5, 60, 60, 60, 45, 60, 5, 30, 60, 60, 20, 60]) * SECOND,
+        poll_interval_ms: chance.pick(&[5, 60, 60, 60, 45, 60, 30, 60, 60, 20, 60, 60]) * SECOND,
         node_kill_threshold_bytes: 500 << 20,
         swarm_kill_threshold_bytes: chance.pick(&[0, 0, 4 * GIB]),
     }

@@ -1,6 +1,8 @@
 //! A daemon dies, another one takes over: nothing is forgotten, nothing is done twice.
 
-use policy::supervisor::{Command, Event, Exit, Found, Note, RunId, Settings, StartFailure, State, Then, WorkerStatus};
+use policy::supervisor::{
+    Command, Effect, Event, Exit, Found, Note, RunId, Settings, StartFailure, State, Then, WorkerStatus,
+};
 
 use crate::rig::{HOUR, MINUTE, Rig, SECOND, answers, notes, starts, stops};
 use crate::states::at;
@@ -197,6 +199,22 @@ fn a_run_that_was_begun_but_not_recorded_is_counted() {
     rig.exits(Exit::Code(1));
     rig.until_start();
     assert_eq!((rig.run, rig.machine.view().total_restarts), (RunId(3), 2));
+}
+
+#[test]
+fn a_step_is_recorded_once_and_only_after_its_start() {
+    let mut rig = Rig::starting(Settings { initial_backoff_ms: 0, ..Settings::default() });
+    rig.started();
+    rig.exits(Exit::Code(1));
+    rig.started();
+    // The success that is due, the end, and the next start, all in one.
+    rig.now_ms += MINUTE;
+    let effects = rig.step(Event::Exited(rig.run, Exit::Code(1)));
+    let saves = effects.iter().filter(|e| matches!(e, Effect::Save)).count();
+    let saved_at = effects.iter().position(|e| matches!(e, Effect::Save));
+    let started_at = effects.iter().position(|e| matches!(e, Effect::Start(_)));
+    assert_eq!(saves, 1, "{effects:?}");
+    assert!(saved_at > started_at, "{effects:?}");
 }
 
 #[test]
