@@ -296,7 +296,8 @@ impl Drop for Home {
             self.report();
         }
         let left = processes::end_all(&self.id, Duration::from_secs(10));
-        if failed && std::env::var_os("TESTKIT_KEEP").is_some() {
+        // For people who want to look around in it.
+        if std::env::var_os("TESTKIT_KEEP").is_some() {
             let kept = self.folder.take().map(TempDir::keep);
             eprintln!("kept: {kept:?}");
         }

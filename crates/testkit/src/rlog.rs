@@ -44,7 +44,8 @@ pub fn in_folder(working_folder: &Path) -> Vec<Rlog> {
     let files = days.flat_map(|day| fs::read_dir(day.path()).into_iter().flatten().flatten());
     let mut paths: Vec<PathBuf> = files.map(|file| file.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "rlog"));
-    paths.sort();
+    // Without the extension: `…-2` is younger than the same name without a number.
+    paths.sort_by_key(|path| path.with_extension(""));
     let read = |path: PathBuf| Rlog { text: fs::read_to_string(&path).unwrap_or_default(), path };
     paths.into_iter().map(read).collect()
 }
