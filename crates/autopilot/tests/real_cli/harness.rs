@@ -4,8 +4,7 @@ use testkit::fake_api::{Answer, FakeApi, Gate, Script};
 use testkit::netns::isolated;
 use testkit::{claude, home};
 
-/// For a few sessions of the real CLI on a busy machine with two cores.
-const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+use crate::job::DEADLINE;
 
 #[test]
 fn the_real_cli_edits_a_file_through_the_fake_api() {
