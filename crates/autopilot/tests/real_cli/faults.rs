@@ -14,15 +14,15 @@ use crate::job::{
 
 /// More than this in a run that ends in a fault is hammering: the first request, the CLI's one retry, and one of grace.
 const MANY_REQUESTS: usize = 3;
-/// How long the worker lets the model be silent here.
-const MODEL_SILENCE: Duration = Duration::from_millis(1500);
+/// How long the worker lets the model be silent where the API hangs: more than the CLI needs to start, on a busy machine.
+const MODEL_SILENCE_MS: &str = "4000";
 
 /// A home whose CLI asks again at most once by itself.
 fn home_for(api: &FakeApi) -> Home {
     let mut home = home!();
     home.use_real_claude(api);
     home.set_env("CLAUDE_CODE_MAX_RETRIES", "1");
-    home.set_env("AUTOPILOT_MODEL_SILENCE_MS", MODEL_SILENCE.as_millis().to_string());
+    home.set_env("AUTOPILOT_RETRY_DELAY_MS", "500");
     home
 }
 
@@ -35,10 +35,22 @@ fn the_only_log(home: &Home) -> Rlog {
 fn expect_outcome(answer: Answer, code: i32, reason: &str) {
     let api = FakeApi::start(Script::always(answer));
     let home = home_for(&api);
-    let mut worker = start_single_session(&home);
+    expect_outcome_in(&home, &api, code, reason);
+}
+
+/// The same of a model that falls silent.
+fn expect_hung(answer: Answer) {
+    let api = FakeApi::start(Script::always(answer));
+    let mut home = home_for(&api);
+    home.set_env("AUTOPILOT_MODEL_SILENCE_MS", MODEL_SILENCE_MS);
+    expect_outcome_in(&home, &api, 14, "api:hung");
+}
+
+fn expect_outcome_in(home: &Home, api: &FakeApi, code: i32, reason: &str) {
+    let mut worker = start_single_session(home);
     expect_code(&mut worker, code);
 
-    let rlog = the_only_log(&home);
+    let rlog = the_only_log(home);
     expect_closed(&rlog);
     assert_eq!(rlog.end_reason(), Some(reason), "{}", rlog.text);
     let requests = api.agent_requests().len();
@@ -85,12 +97,12 @@ fn a_broken_api_is_told_apart() {
 
 #[test]
 fn an_api_that_never_answers_is_not_waited_for_forever() {
-    isolated(|| expect_outcome(Answer::hang(), 14, "api:hung"));
+    isolated(|| expect_hung(Answer::hang()));
 }
 
 #[test]
 fn an_api_that_stops_in_mid_stream_is_not_waited_for_forever() {
-    isolated(|| expect_outcome(Answer::stop_mid_stream("I will"), 14, "api:hung"));
+    isolated(|| expect_hung(Answer::stop_mid_stream("I will")));
 }
 
 #[test]
@@ -154,7 +166,8 @@ fn expect_recovery(answer: Answer) {
         .on(When::ToolResults(0), call())
         .on(When::Any, all_done());
     let api = FakeApi::start(script);
-    let home = home_for(&api);
+    let mut home = home_for(&api);
+    home.set_env("AUTOPILOT_MODEL_SILENCE_MS", MODEL_SILENCE_MS);
     expect_code(&mut start_full_auto(&home), 0);
     expect_done_once(&home, &api);
     assert!(api.agent_requests().len() <= 2 + MANY_REQUESTS, "{} requests", api.agent_requests().len());
