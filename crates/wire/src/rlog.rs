@@ -159,7 +159,7 @@ impl Display for Entry<'_> {
 /// Ids of calls are 30 characters of noise: their last eight tell them apart within a log, and find them in the `.jsonl`.
 fn short_id(id: &str) -> String {
     let id = token(id);
-    if id.chars().count() <= 12 {
+    if id.chars().count() <= 16 {
         return id;
     }
     id.char_indices().nth_back(7).map(|(at, _)| id[at..].to_owned()).unwrap_or(id)

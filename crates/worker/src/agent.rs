@@ -8,7 +8,7 @@ use os::spawn::Program;
 use policy::work::reply::AGREEMENT;
 use policy::work::{Launch, Prompt, Session};
 
-use crate::environment::{Environment, NOT_FOR_THE_CLI};
+use crate::environment::{Environment, MARK, NOT_FOR_THE_CLI};
 use crate::ledger::dollars;
 
 /// How to get it.
@@ -81,6 +81,8 @@ pub(crate) struct Call<'a> {
     pub(crate) prompt: &'a str,
     pub(crate) model: &'a str,
     pub(crate) full_auto: bool,
+    /// By which its tools and servers are known.
+    pub(crate) mark: &'a str,
 }
 
 /// The command line. Nothing is remembered by the CLI when it resumes a session: every flag is passed every time.
@@ -111,7 +113,8 @@ pub(crate) fn program(call: &Call<'_>) -> Program {
     if looks_like_an_option {
         argv.extend(["--", call.prompt].map(OsString::from));
     }
-    let mut env: Vec<(OsString, OsString)> = vec![("DISABLE_AUTOUPDATER".into(), "1".into())];
+    let mut env: Vec<(OsString, OsString)> =
+        vec![("DISABLE_AUTOUPDATER".into(), "1".into()), (MARK.into(), call.mark.into())];
     if os::process::effective_uid() == 0 {
         // Without it the CLI refuses --dangerously-skip-permissions to root.
         env.push(("IS_SANDBOX".into(), "1".into()));
@@ -132,6 +135,7 @@ mod tests {
             prompt,
             model: "sonnet",
             full_auto: false,
+            mark: "m",
         };
         program(&call).argv.into_iter().map(|word| word.into_string().unwrap()).collect()
     }

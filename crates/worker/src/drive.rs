@@ -230,7 +230,8 @@ impl Drive<'_> {
             self.lines(pipe, None);
         }
         self.running = None;
-        self.desk.ended();
+        // By its own will it ends its tools and servers, too, and what it leaves running is meant to run on.
+        self.desk.ended(matches!(ended, Ended::Code(0..=128)));
         self.feed(Event::Exited(match ended {
             Ended::Code(code) => CliExit::Code(code),
             Ended::Signal(signal) => CliExit::Signal(signal),

@@ -64,8 +64,12 @@ impl Environment {
     }
 }
 
+/// Given to the CLI, and so to its tools and servers: which process of the CLI they belong to.
+pub(crate) const MARK: &str = "AUTOPILOT_AGENT";
+
 /// Variables of ours or of an outer session that would change how the CLI behaves, and never reach it.
-pub(crate) const NOT_FOR_THE_CLI: [&str; 7] = [
+pub(crate) const NOT_FOR_THE_CLI: [&str; 8] = [
+    "AUTOPILOTD_SUPERVISED",
     "CLAUDECODE",
     "CLAUDE_CODE_CHILD_SESSION",
     "CLAUDE_CODE_ENTRYPOINT",

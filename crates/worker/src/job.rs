@@ -40,6 +40,9 @@ pub(crate) struct CliProcess {
     pub(crate) pid: u32,
     pub(crate) start_ticks: u64,
     pub(crate) boot_id: String,
+    /// The value of `AUTOPILOT_AGENT` by which its tools and servers are known.
+    #[serde(default)]
+    pub(crate) mark: String,
 }
 
 impl Job {
@@ -172,7 +175,7 @@ mod tests {
         let project = enter(folder.path());
         assert_eq!(project.load().unwrap(), Loaded::Nothing);
         let mut job = Job::new("j".into(), "do\n\"it\"".into());
-        job.cli = Some(CliProcess { pid: 1, start_ticks: 2, boot_id: "b".into() });
+        job.cli = Some(CliProcess { pid: 1, start_ticks: 2, boot_id: "b".into(), mark: "m".into() });
         project.save(&job, Durability::Power).unwrap();
         assert_eq!(project.load().unwrap(), Loaded::Job(job));
     }

@@ -9,6 +9,7 @@ use os::signals::{Signal, SignalPipe};
 use wire::rlog::{Entry, Tail, tail};
 
 use crate::append::Appender;
+use crate::environment::MARK;
 use crate::job::CliProcess;
 use crate::ledger::{Totals, dollars};
 
@@ -78,6 +79,25 @@ pub(crate) fn end_orphan(cli: &CliProcess, signals: &SignalPipe, stops: &mut Vec
         }
     }
     Ok(Orphan::Stays)
+}
+
+/// Kills what a dead CLI has left running: tools in sessions of their own, MCP servers. They are known by what they were
+/// started with, wherever they hang in the process tree; says how many there were.
+pub(crate) fn end_left_behind(mark: &str) -> io::Result<usize> {
+    let mut killed = 0;
+    if mark.is_empty() {
+        return Ok(killed);
+    }
+    let entry = format!("{MARK}={mark}");
+    // A tool that was forking just then is found the second time; a bound, for nothing here may last for ever.
+    for _ in 0..8 {
+        let left = os::tree::started_with(entry.as_bytes())?;
+        if left.is_empty() {
+            break;
+        }
+        killed += os::tree::kill_each(&left);
+    }
+    Ok(killed)
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ pub(crate) fn farewell(reason: Reason, exit: Exit, cli: &str) -> Option<(String,
 }
 
 fn span(ms: u64) -> String {
-    let s = ms.div_ceil(1_000);
+    let s = (ms.saturating_add(500) / 1_000).max(1);
     match s {
         0..=119 => format!("{s} s"),
         120..=7_199 => format!("{} min", s.div_ceil(60)),

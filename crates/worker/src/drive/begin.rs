@@ -11,7 +11,7 @@ use policy::work::{Found, Rules, Spent};
 use super::desk::Desk;
 use crate::job::{Entered, Job, Loaded, Project, Status};
 use crate::ledger::{Ledger, micros};
-use crate::previous::{Orphan, close_log, end_orphan};
+use crate::previous::{Orphan, close_log, end_left_behind, end_orphan};
 use crate::recorder::{About, Echo, Recorder};
 use crate::{Environment, Failure, RunArgs, complain, names, repository};
 
@@ -87,6 +87,11 @@ fn put_in_order(project: &Project, job: &Job, signals: &SignalPipe, stops: &mut 
                 complain(format_args!("warning: the CLI of a worker that died stays (pid {})", cli.pid))
             }
             Err(error) => complain(format_args!("warning: cannot end the CLI of a worker that died: {error}")),
+        }
+        match end_left_behind(&cli.mark) {
+            Ok(0) => {}
+            Ok(count) => complain(format_args!("ended {count} processes that it had left behind")),
+            Err(error) => complain(format_args!("warning: cannot look for what it has left behind: {error}")),
         }
     }
     if let Some(rlog) = &job.rlog {

@@ -14,6 +14,7 @@ use wire::rlog::Entry;
 use crate::agent::{self, Call, INSTALL_HINT};
 use crate::job::{CliProcess, Job, Project, Status};
 use crate::ledger::{Ledger, dollars};
+use crate::previous::end_left_behind;
 use crate::recorder::{Recorder, local_now};
 use crate::{Environment, Exit, RunArgs, complain, names, words};
 
@@ -41,6 +42,8 @@ pub(super) struct Desk<'a> {
     ledger_failed: bool,
     /// Answers without an id get one.
     nameless: u64,
+    /// Of the CLI's processes.
+    mark: String,
 }
 
 impl<'a> Desk<'a> {
@@ -69,6 +72,7 @@ impl<'a> Desk<'a> {
             state_failed: false,
             ledger_failed: false,
             nameless: 0,
+            mark: String::new(),
         }
     }
 
@@ -164,6 +168,7 @@ impl<'a> Desk<'a> {
                 return None;
             }
         };
+        self.mark = names::uuid_v4(os::random::bytes().unwrap_or_default());
         Some(agent::program(&Call {
             cli: &cli,
             launch,
@@ -171,6 +176,7 @@ impl<'a> Desk<'a> {
             prompt: &prompt,
             model: &self.args.model,
             full_auto: self.args.full_auto,
+            mark: &self.mark,
         }))
     }
 
@@ -226,14 +232,22 @@ impl<'a> Desk<'a> {
     }
 
     pub(super) fn started(&mut self, cli: Identity) {
-        let boot_id = self.boot_id.clone();
+        let (boot_id, mark) = (self.boot_id.clone(), self.mark.clone());
         if let Some(job) = &mut self.job {
-            job.cli = Some(CliProcess { pid: cli.pid, start_ticks: cli.start_ticks, boot_id });
+            job.cli = Some(CliProcess { pid: cli.pid, start_ticks: cli.start_ticks, boot_id, mark });
         }
         self.save(Durability::Process);
     }
 
-    pub(super) fn ended(&mut self) {
+    /// The CLI has ended; if not `in_order`, its tools and servers may not have.
+    pub(super) fn ended(&mut self, in_order: bool) {
+        if !in_order {
+            match end_left_behind(&self.mark) {
+                Ok(0) => {}
+                Ok(count) => self.status(&format!("ended {count} processes that the CLI left behind")),
+                Err(error) => self.status(&format!("cannot look for what the CLI left behind: {error}")),
+            }
+        }
         if let Some(job) = &mut self.job {
             job.cli = None;
         }

@@ -144,6 +144,32 @@ fn an_orphaned_cli_is_ended_before_its_session_is_resumed() {
 }
 
 #[test]
+fn the_tools_of_a_dead_cli_do_not_live_on_beside_its_successor() {
+    let scene = "trap '' TERM; setsid sh -c 'echo $$ > $STANDIN/tool; sleep 300; true' & \
+        until [ -s $STANDIN/tool ]; do sleep 0.02; done; init; call 'long'; ";
+    let tool_lives = "grep -q '^State:.[^Z]' /proc/$(cat $STANDIN/tool)/status && touch $STANDIN/both; init; done_";
+    // The CLI dies alone, and together with its worker.
+    for end in ["kill -9 $$", "kill -9 $PPID $$"] {
+        let stage = Stage::new(tool_lives);
+        stage.scene(1, &format!("{scene}{end}"));
+        if stage.run(&["prompt=x"]).code.is_none() {
+            assert_code(&stage.run(&["prompt=x"]), 0);
+        }
+        assert_eq!(stage.calls(), 2);
+        assert!(!stage.standin("both").exists(), "{end}");
+    }
+}
+
+#[test]
+fn what_a_session_that_ended_well_leaves_running_runs_on() {
+    let stage = Stage::new("setsid sleep 300 >/dev/null 2>&1 </dev/null & echo $! > $STANDIN/server; init; done_");
+    assert_code(&stage.run(&["prompt=x"]), 0);
+    let pid = fs::read_to_string(stage.standin("server")).unwrap().trim().parse().unwrap();
+    let server = os::process::Pidfd::open_child(pid).unwrap().expect("the server lives");
+    assert!(server.send(Send::Kill).unwrap());
+}
+
+#[test]
 fn a_killed_cli_is_resumed_by_the_same_worker() {
     let stage = Stage::new(WORK);
     stage.scene(1, "init; call 'x'; kill -9 $$");
