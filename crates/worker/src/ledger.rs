@@ -55,8 +55,8 @@ struct Answer {
     model: String,
     usage: Usage,
     main: bool,
-    /// A result has told its cost.
-    settled: bool,
+    /// What it is thought to cost, until a result has told; then 0.
+    unsettled_micros: u64,
 }
 
 /// Tokens and money of a stretch of work.
@@ -71,6 +71,8 @@ pub(crate) struct Totals {
 struct Tally {
     turns: u64,
     settled_micros: u64,
+    /// The sum over the answers.
+    unsettled_micros: u64,
     tokens_in: u64,
     tokens_out: u64,
     /// Of the running process, by message id.
@@ -83,14 +85,9 @@ struct Tally {
 }
 
 impl Tally {
-    fn unsettled_micros(&self) -> u64 {
-        let open = self.answers.values().filter(|answer| !answer.settled);
-        open.map(|answer| estimate_micros(&answer.model, answer.usage)).sum()
-    }
-
     fn totals(&self) -> Totals {
         let (tokens_in, tokens_out) = (self.tokens_in, self.tokens_out);
-        Totals { tokens_in, tokens_out, cost_micros: self.settled_micros + self.unsettled_micros() }
+        Totals { tokens_in, tokens_out, cost_micros: self.settled_micros + self.unsettled_micros }
     }
 
     fn take(&mut self, record: &Record) {
@@ -98,7 +95,7 @@ impl Tally {
             Record::Log { .. } => self.log_began = self.totals(),
             Record::Start { session, .. } => {
                 // The process before has said all that it ever will.
-                self.settled_micros += self.unsettled_micros();
+                self.settled_micros += std::mem::take(&mut self.unsettled_micros);
                 self.answers.clear();
                 self.session.clone_from(session);
             }
@@ -109,10 +106,13 @@ impl Tally {
                     cache_write_tokens: *cache_write,
                     cache_read_tokens: *cache_read,
                 };
-                let answer = Answer { model: model.clone(), usage, main: *main, settled: false };
+                let unsettled_micros = estimate_micros(model, usage);
+                let answer = Answer { model: model.clone(), usage, main: *main, unsettled_micros };
+                self.unsettled_micros += unsettled_micros;
                 let before = self.answers.insert(id.clone(), answer);
                 match before {
                     Some(before) => {
+                        self.unsettled_micros -= before.unsettled_micros;
                         self.tokens_in = self.tokens_in.saturating_sub(tokens_in(before.usage));
                         self.tokens_out = self.tokens_out.saturating_sub(before.usage.output_tokens);
                     }
@@ -126,8 +126,9 @@ impl Tally {
                 let by_total = total_micros.map(|total| total.saturating_sub(before));
                 // A cost of 0 for answers that were given is a gap in the CLI's own books.
                 let told = cost_micros.or(by_total).filter(|cost| *cost > 0);
-                self.settled_micros += told.unwrap_or_else(|| self.unsettled_micros());
-                self.answers.values_mut().for_each(|answer| answer.settled = true);
+                let thought = std::mem::take(&mut self.unsettled_micros);
+                self.settled_micros += told.unwrap_or(thought);
+                self.answers.values_mut().for_each(|answer| answer.unsettled_micros = 0);
                 if let Some(total) = total_micros {
                     self.session_totals.insert(self.session.clone(), *total);
                 }

@@ -1,7 +1,7 @@
 //! The worker's decisions in words: for the log, the status line, and the last line on stderr.
 
 use policy::work::outcome::{Exit as CliExit, Fault, Need, Outcome};
-use policy::work::{Idle, Note, Phase, Reason};
+use policy::work::{Idle, Note, Phase, Reason, Session};
 
 use crate::agent::INSTALL_HINT;
 use crate::exit::Exit;
@@ -11,13 +11,9 @@ use crate::recorder::local;
 /// A note as one line. `wall_ms` is now.
 pub(crate) fn note(note: &Note, wall_ms: u64) -> String {
     match note {
-        Note::Waiting { outcome, delay_ms } => {
-            format!(
-                "{}; next attempt at {} (in {})",
-                outcome_clause(*outcome),
-                time(wall_ms, *delay_ms),
-                span(*delay_ms)
-            )
+        Note::Waiting { outcome, delay_ms, session } => {
+            let what = if *session == Session::Fresh { "a fresh session takes over" } else { "next attempt" };
+            format!("{}; {what} at {} (in {})", outcome_clause(*outcome), time(wall_ms, *delay_ms), span(*delay_ms))
         }
         Note::Silent { silent_ms } => format!("no sign of life from the CLI for {}; ending it", span(*silent_ms)),
         Note::Lingering => "the CLI gave its result and did not go; ending it".to_owned(),
@@ -158,11 +154,12 @@ mod tests {
 
     #[test]
     fn a_wait_says_why_and_until_when() {
-        let waiting = Note::Waiting { outcome: Outcome::Limit { resets_at_ms: Some(1) }, delay_ms: 3_600_000 };
+        let session = Session::Resume;
+        let waiting = Note::Waiting { outcome: Outcome::Limit { resets_at_ms: Some(1) }, delay_ms: 3_600_000, session };
         let text = note(&waiting, 0);
         assert!(text.starts_with("the usage limit is reached; next attempt at "), "{text}");
         assert!(text.ends_with(" (in 60 min)"), "{text}");
-        let crashed = Note::Waiting { outcome: Outcome::Crashed(CliExit::Signal(9)), delay_ms: 1_000 };
+        let crashed = Note::Waiting { outcome: Outcome::Crashed(CliExit::Signal(9)), delay_ms: 1_000, session };
         assert!(note(&crashed, 0).starts_with("the CLI died (signal 9); "));
     }
 

@@ -283,8 +283,12 @@ impl Work {
         self.failures += 1;
         let failures = self.failures;
         let unusable = matches!(outcome, Outcome::Unusable(_));
-        let give_up =
-            if unusable { failures >= MAX_UNUSABLE } else { !self.rules.supervised && failures >= MAX_FAILURES };
+        let give_up = match outcome {
+            Outcome::Unusable(_) => failures >= MAX_UNUSABLE,
+            // What does not fit a fresh session will not fit the next one.
+            Outcome::PromptTooLong => !self.rules.supervised && failures >= FAILURES_A_SESSION,
+            _ => !self.rules.supervised && failures >= MAX_FAILURES,
+        };
         if give_up || !self.rules.full_auto {
             out.push(Effect::Note(Note::GaveUp { outcome, failures }));
             out.push(Effect::Settle(Fate::Unfinished));
@@ -296,7 +300,6 @@ impl Work {
         let growing = Growing { first_ms: self.rules.retry.first_ms / 5, ..self.rules.retry };
         let delay_ms = growing.after(failures, self.rules.seed);
         if poisoned {
-            out.push(Effect::Note(Note::FreshSession { outcome }));
             self.wait(now_ms, outcome, delay_ms, Session::Fresh, Prompt::HandOver, out);
         } else {
             self.wait(now_ms, outcome, delay_ms, Session::Resume, Prompt::Interrupted, out);
@@ -318,7 +321,7 @@ impl Work {
             _ => Phase::Starting,
         };
         self.state = State::Waiting { until_ms: now_ms.saturating_add(delay_ms), session, prompt };
-        out.push(Effect::Note(Note::Waiting { outcome, delay_ms }));
+        out.push(Effect::Note(Note::Waiting { outcome, delay_ms, session }));
         self.enter(phase, out);
         self.beat(now_ms, out);
     }

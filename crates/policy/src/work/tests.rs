@@ -97,6 +97,9 @@ fn summary(effects: &[Effect]) -> String {
         .iter()
         .map(|effect| match effect {
             Effect::Start(launch) => format!("{:?} {:?}", launch.session, launch.prompt),
+            Effect::Note(Note::Waiting { delay_ms, session: Session::Fresh, .. }) => {
+                format!("fresh, wait {}s", delay_ms / 1_000)
+            }
             Effect::Note(Note::Waiting { delay_ms, .. }) => format!("wait {}s", delay_ms / 1_000),
             Effect::Note(Note::FreshSession { .. }) => "fresh".to_string(),
             Effect::Note(Note::Blocked { reason }) => format!("blocked({reason})"),
@@ -450,6 +453,7 @@ fn a_poisoned_session_is_replaced_and_an_unusable_cli_given_up() {
     assert_eq!(by_hand[..4], ["Resume Interrupted", "Resume Interrupted", "Fresh HandOver", "Resume Interrupted"]);
     assert_eq!(by_hand[8], "gave up, unfinished, close(CliFailed), leave(GaveUp)");
     assert_eq!(run(true, &find("bad request")).len(), 12, "a supervised worker never gives up");
+    assert_eq!(run(false, &find("prompt too long")).len(), 3);
     let unusable = run(true, &find("unusable"));
     assert_eq!(unusable.last().map(String::as_str), Some("gave up, unfinished, close(CliFailed), leave(CliUnusable)"));
     assert_eq!(unusable.len(), 3);

@@ -217,15 +217,15 @@ pub enum Fate {
 /// What is worth a line to a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// Waiting for this to pass; the next attempt is in so many milliseconds.
-    Waiting { outcome: Outcome, delay_ms: u64 },
+    /// Waiting for this to pass; the next attempt is in so many milliseconds, in this session.
+    Waiting { outcome: Outcome, delay_ms: u64, session: Session },
     /// The agent was silent for so long and is ended.
     Silent { silent_ms: u64 },
     /// It gave its result and did not go.
     Lingering,
     /// It took more turns than it was given.
     Overshot { turns: u64 },
-    /// The session can't be gone on with; a fresh one takes over.
+    /// The session could not be entered; another one is begun at once.
     FreshSession { outcome: Outcome },
     /// Twice in a row the agent did nothing and did not say that it is done: taken as done.
     NothingLeft,

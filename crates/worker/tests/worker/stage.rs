@@ -151,7 +151,8 @@ impl Worker {
             let left = deadline.saturating_sub(os::clock::monotonic_ms());
             if left == 0 {
                 self.child.send(Send::Kill).unwrap();
-                panic!("the worker does not end; stdout {:?}", String::from_utf8_lossy(&stdout));
+                let end = String::from_utf8_lossy(&stdout[stdout.len().saturating_sub(2_000)..]).into_owned();
+                panic!("the worker does not end; the end of its stdout: {end}");
             }
             poller.wait(Some(left), &mut ready).unwrap();
             let ended = self.child.reap().unwrap();
