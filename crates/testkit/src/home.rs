@@ -130,6 +130,20 @@ impl Home {
         self.environment.retain(|(known, _)| known != name.as_ref());
     }
 
+    /// Writes the daemon's configuration file.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write_config(&self, toml: &str) {
+        fs::create_dir_all(self.path()).expect("make the home");
+        fs::write(self.path().join("daemon.toml"), toml).expect("write daemon.toml");
+    }
+
+    /// The path of the `autopilot` under test, for `AUTOPILOT_WORKER_BINARY`.
+    pub fn autopilot_path(&self) -> &Path {
+        &self.binaries.autopilot
+    }
+
     /// Has the real CLI used, against this API and nothing else.
     ///
     /// # Panics
@@ -239,6 +253,11 @@ impl Home {
         let executes =
             |process: &Process| fs::read_link(format!("/proc/{}/exe", process.pid)).is_ok_and(|path| path == wanted);
         self.processes().into_iter().filter(executes).collect()
+    }
+
+    /// The process with this pid, if it was started through this home and still runs.
+    pub fn process(&self, pid: u64) -> Option<Process> {
+        self.processes().into_iter().find(|process| u64::try_from(process.pid) == Ok(pid))
     }
 
     /// SIGKILL to a process that was started through this home; no other is touched.

@@ -1,0 +1,153 @@
+//! The whole of it: the daemon, the worker and the real CLI. Whoever is killed in the middle of a turn, the job is
+//! finished all the same, exactly once.
+
+use serde_json::Value;
+use testkit::fake_api::{Answer, FakeApi, Gate, Script};
+use testkit::home;
+use testkit::home::{Home, Started};
+use testkit::netns::isolated;
+
+use crate::job::{DEADLINE, FILE, all_done, call, end_reasons, expect_done_once, whole_job};
+
+const CONFIG: &str = "project = \"demo\"\nprompt = \"Append a line to once.txt.\"\nmax_turns = 50\n\n\
+                      [restart]\ninitial_backoff_ms = 50\n";
+
+/// A home with a daemon's configuration for the job, and the API that holds the answer after the tool has run.
+fn job_held_in_mid_turn() -> (Home, FakeApi, Gate) {
+    let gate = Gate::closed();
+    let api = FakeApi::start(Script::steps([call(), all_done().held_by(&gate)]));
+    let mut home = home!();
+    home.use_real_claude(&api);
+    let worker = home.autopilot_path().to_owned();
+    home.set_env("AUTOPILOT_WORKER_BINARY", worker);
+    home.write_config(CONFIG);
+    (home, api, gate)
+}
+
+fn worker_pid(status: &Value) -> u64 {
+    status["worker_pid"].as_u64().unwrap_or_else(|| panic!("no worker_pid in {status}"))
+}
+
+fn kill_pid(home: &Home, pid: u64) {
+    home.kill(&home.process(pid).unwrap_or_else(|| panic!("{pid} does not run: {:#?}", home.processes())));
+}
+
+fn wait_until_done(home: &Home) {
+    home.wait_until("the job is done", DEADLINE, || {
+        (end_reasons(home).last().map(String::as_str) == Some("done")).then_some(())
+    });
+}
+
+/// `stop` ends everything, and says so by coming back.
+fn stop(home: &Home, daemon: &mut Started) {
+    let output = home.autopilotd(["stop"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(daemon.wait_for_code(DEADLINE), 0, "{}", daemon.stderr());
+    assert_eq!(home.processes(), [], "stop comes back when nothing runs any more");
+}
+
+#[test]
+fn a_worker_killed_in_mid_turn_is_replaced_and_the_job_finished() {
+    isolated(|| {
+        let (home, mut api, gate) = job_held_in_mid_turn();
+        let mut daemon = home.start_daemon::<&str>([]);
+        gate.wait_for_arrival(DEADLINE);
+        api.set_script(whole_job());
+        let first = worker_pid(&home.wait_for_status("a worker runs", |status| status["worker_pid"].is_u64()));
+
+        kill_pid(&home, first);
+
+        wait_until_done(&home);
+        let status = home.wait_for_status("a worker runs", |status| status["worker_status"] == "running");
+        assert_ne!(worker_pid(&status), first);
+        assert_eq!(status["total_restarts"], 1, "{status}");
+        expect_done_once(&home, &api);
+        assert_eq!(end_reasons(&home), ["killed", "done"]);
+        stop(&home, &mut daemon);
+    });
+}
+
+#[test]
+fn a_cli_killed_in_mid_turn_is_replaced_by_its_worker() {
+    isolated(|| {
+        let (home, mut api, gate) = job_held_in_mid_turn();
+        let mut daemon = home.start_daemon::<&str>([]);
+        gate.wait_for_arrival(DEADLINE);
+        api.set_script(whole_job());
+
+        home.claude_processes().iter().for_each(|agent| home.kill(agent));
+
+        wait_until_done(&home);
+        expect_done_once(&home, &api);
+        let status = home.wait_for_status("a worker runs", |status| status["worker_status"] == "running");
+        assert_eq!(status["total_restarts"], 0, "{status}");
+        stop(&home, &mut daemon);
+    });
+}
+
+#[test]
+fn a_daemon_killed_in_mid_turn_is_replaced_and_the_worker_left_alone() {
+    isolated(|| {
+        let (home, api, gate) = job_held_in_mid_turn();
+        let mut first_daemon = home.start_daemon::<&str>([]);
+        gate.wait_for_arrival(DEADLINE);
+        let worker = worker_pid(&home.wait_for_status("a worker runs", |status| status["worker_pid"].is_u64()));
+
+        first_daemon.kill();
+        let mut daemon = home.start_daemon::<&str>([]);
+
+        let status = home.wait_for_status("the worker is found", |status| status["worker_pid"].is_u64());
+        assert_eq!(worker_pid(&status), worker, "the same worker");
+        gate.open();
+        wait_until_done(&home);
+        expect_done_once(&home, &api);
+        assert_eq!(end_reasons(&home), ["done"], "one run, one log");
+        stop(&home, &mut daemon);
+    });
+}
+
+#[test]
+fn all_three_killed_at_once_are_replaced_and_the_job_finished() {
+    isolated(|| {
+        let (home, mut api, gate) = job_held_in_mid_turn();
+        let mut first_daemon = home.start_daemon::<&str>([]);
+        gate.wait_for_arrival(DEADLINE);
+        api.set_script(whole_job());
+        let worker = worker_pid(&home.wait_for_status("a worker runs", |status| status["worker_pid"].is_u64()));
+        let agents = home.claude_processes();
+
+        first_daemon.kill();
+        kill_pid(&home, worker);
+        agents.iter().for_each(|agent| home.kill(agent));
+        let mut daemon = home.start_daemon::<&str>([]);
+
+        wait_until_done(&home);
+        expect_done_once(&home, &api);
+        assert_eq!(end_reasons(&home), ["killed", "done"]);
+        stop(&home, &mut daemon);
+    });
+}
+
+#[test]
+fn a_daemon_stopped_in_mid_turn_leaves_nothing_and_the_next_one_goes_on() {
+    isolated(|| {
+        let (home, mut api, gate) = job_held_in_mid_turn();
+        // A tool's child in a session of its own, as `nohup server &` leaves it.
+        let call_with_child = Answer::bash(format!("setsid sleep 600 >/dev/null 2>&1 & echo once >> {FILE}"));
+        api.set_script(Script::steps([call_with_child, all_done().held_by(&gate)]));
+        let mut first_daemon = home.start_daemon::<&str>([]);
+        gate.wait_for_arrival(DEADLINE);
+        home.wait_until("the tool's child runs", DEADLINE, || {
+            home.processes().iter().any(|process| process.command == "sleep 600").then_some(())
+        });
+        api.set_script(whole_job());
+
+        stop(&home, &mut first_daemon);
+        assert_eq!(end_reasons(&home), ["terminated"]);
+
+        let mut daemon = home.start_daemon::<&str>([]);
+        wait_until_done(&home);
+        expect_done_once(&home, &api);
+        stop(&home, &mut daemon);
+    });
+}
