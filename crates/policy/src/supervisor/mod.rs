@@ -15,8 +15,10 @@
 //! ```
 
 mod backoff;
+mod boot;
 mod command;
 mod memory;
+mod operator;
 mod settings;
 mod stall;
 mod step;

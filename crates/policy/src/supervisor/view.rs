@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::step::Supervisor;
 use super::types::State;
 use super::{Band, MemoryReading, Reason, RunId};
 
@@ -96,4 +97,84 @@ pub struct Snapshot {
     pub next_attempt_ms: Option<u64>,
     /// Whether that wait is `failed`.
     pub failed: bool,
+}
+
+impl Supervisor {
+    /// Where the machine stands.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// For `status`.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let watch = match &self.state {
+            State::Starting(watch)
+            | State::Running(watch)
+            | State::Ready(watch)
+            | State::Stopping { watch, .. }
+            | State::ShuttingDown(watch) => Some(watch),
+            State::Down | State::BackingOff { .. } | State::CoolingDown { .. } | State::Stopped | State::Halted => None,
+        };
+        View {
+            status: WorkerStatus::of(&self.state),
+            ready: matches!(self.state, State::Ready(_)),
+            run: watch.map(|w| w.run),
+            started_ms: watch.map(|w| w.started_ms),
+            active_ms: watch.map(|w| w.active_ms),
+            total_restarts: self.total_restarts(),
+            failures: self.failures,
+            next_attempt_ms: self.next_attempt_ms(),
+            reason: self.reason.clone(),
+            memory: self.tight.reading,
+            band: self.tight.band,
+        }
+    }
+
+    fn total_restarts(&self) -> u64 {
+        self.starts.saturating_sub(1)
+    }
+
+    fn next_attempt_ms(&self) -> Option<u64> {
+        match &self.state {
+            State::BackingOff { until_ms } | State::CoolingDown { until_ms } => Some(*until_ms),
+            State::Down
+            | State::Starting(_)
+            | State::Running(_)
+            | State::Ready(_)
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::ShuttingDown(_)
+            | State::Halted => None,
+        }
+    }
+
+    /// What the next daemon needs to carry on. After a halt it begins anew, but for the numbering of the runs.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let halted = matches!(self.state, State::Halted);
+        Snapshot {
+            last_run: self.last_run,
+            starts: if halted { 0 } else { self.starts },
+            failures: if halted { 0 } else { self.failures },
+            quick_exits: if halted { 0 } else { self.quick_exits },
+            failures_ms: if halted { Vec::new() } else { self.failures_window.times() },
+            stall_kills_ms: if halted { Vec::new() } else { self.stall_kills.times() },
+            stopped: self.stay_down,
+            next_attempt_ms: self.next_attempt_ms(),
+            failed: matches!(self.state, State::CoolingDown { .. }),
+        }
+    }
+
+    /// The last reading's band.
+    #[must_use]
+    pub fn band(&self) -> Band {
+        self.tight.band
+    }
+
+    /// Remember a reading that was made for another reason (for `status`).
+    pub fn observe_memory(&mut self, reading: MemoryReading) {
+        self.tight.reading = reading;
+    }
 }

@@ -199,4 +199,19 @@ impl Supervisor {
             }
         }
     }
+
+    pub(super) fn next_sample_in_ms(&self, now_ms: u64) -> u64 {
+        let poll_ms = memory::poll_in_ms(&self.settings, self.tight.band, self.tight.reading);
+        if self.settings.stall_timeout_ms == 0 {
+            return poll_ms;
+        }
+        let fine_ms = (self.settings.stall_timeout_ms / 4).max(1);
+        let stall_in_ms = self
+            .watch()
+            .and_then(|w| w.stalled_at_ms(&self.settings))
+            .map_or(u64::MAX, |at_ms| at_ms.saturating_sub(now_ms));
+        // A silent run is judged just when its time is over; one that is over already has been judged.
+        let due_ms = if stall_in_ms == 0 { u64::MAX } else { stall_in_ms };
+        poll_ms.min(fine_ms).min(due_ms).max(1)
+    }
 }
