@@ -10,6 +10,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use os::watch::CreationWatch;
+use policy::supervisor::Sign;
+
+use crate::repetition::Said;
 
 /// So many of the run's logs are looked at: it writes into the newest, and for a moment into the one before.
 const MOST_LOGS: usize = 4;
@@ -21,9 +24,29 @@ type Mark = (u64, u64, i64, i64);
 pub(crate) struct Activity {
     logs: PathBuf,
     watch: Option<CreationWatch>,
-    files: VecDeque<(PathBuf, Option<Mark>)>,
-    output: (PathBuf, Option<Mark>),
+    files: VecDeque<Looked>,
+    output: Looked,
     told: bool,
+}
+
+/// A file, as it was at the last look.
+#[derive(Debug)]
+struct Looked {
+    path: PathBuf,
+    mark: Option<Mark>,
+    said: Said,
+}
+
+impl Looked {
+    fn look(&mut self) -> Sign {
+        let now = mark(&self.path);
+        if now.is_none() || now == self.mark {
+            return Sign::Nothing;
+        }
+        self.mark = now;
+        let size = now.map_or(0, |(_, size, _, _)| size);
+        if self.said.anything_new(&self.path, size) { Sign::Progress } else { Sign::Repetition }
+    }
 }
 
 impl Activity {
@@ -32,7 +55,9 @@ impl Activity {
         let logs = working_dir.join("docs/logs");
         let watch = CreationWatch::new().ok();
         let mark = mark(&output);
-        let mut activity = Self { logs, watch, files: VecDeque::new(), output: (output, mark), told: false };
+        let said = Said::from(mark.map_or(0, |(_, size, _, _)| size));
+        let output = Looked { path: output, mark, said };
+        let mut activity = Self { logs, watch, files: VecDeque::new(), output, told: false };
         activity.extend_watch(false);
         activity
     }
@@ -49,21 +74,19 @@ impl Activity {
 
     /// Its newest log.
     pub(crate) fn newest_log(&self) -> Option<&Path> {
-        self.files.back().map(|(path, _)| path.as_path())
+        self.files.back().map(|file| file.path.as_path())
     }
 
-    /// Whether anything changed since the last call.
-    pub(crate) fn look(&mut self) -> bool {
+    /// What changed since the last call.
+    pub(crate) fn look(&mut self) -> Sign {
         if !self.told {
             self.take_news();
         }
-        let mut changed = false;
-        for (path, before) in self.files.iter_mut().chain([&mut self.output]) {
-            let now = mark(path);
-            changed |= now.is_some() && now != *before;
-            *before = now;
+        let mut sign = Sign::Nothing;
+        for file in self.files.iter_mut().chain([&mut self.output]) {
+            sign = sign.max(file.look());
         }
-        changed
+        sign
     }
 
     fn take_news(&mut self) {
@@ -111,13 +134,13 @@ impl Activity {
     }
 
     fn track(&mut self, path: PathBuf) {
-        if self.files.iter().any(|(known, _)| *known == path) {
+        if self.files.iter().any(|file| file.path == path) {
             return;
         }
         if self.files.len() == MOST_LOGS {
             self.files.pop_front();
         }
-        self.files.push_back((path, None));
+        self.files.push_back(Looked { path, mark: None, said: Said::default() });
     }
 }
 
@@ -154,16 +177,16 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             std::fs::create_dir_all(folder.path().join(existing)).unwrap();
             let mut activity = Activity::begin(folder.path(), folder.path().join("output"));
-            assert!(!activity.look(), "{existing}: nothing yet");
+            assert!(activity.look() == Sign::Nothing, "{existing}: nothing yet");
             let log = folder.path().join("docs/logs/20260101/090000-a.rlog");
             write(&log, "one\n");
-            assert!(activity.look(), "{existing}: it came into being");
-            assert!(!activity.look(), "{existing}: and did not change since");
+            assert!(activity.look() == Sign::Progress, "{existing}: it came into being");
+            assert!(activity.look() == Sign::Nothing, "{existing}: and did not change since");
             write(&log, "one\ntwo\n");
-            assert!(activity.look(), "{existing}: it grew");
+            assert!(activity.look() == Sign::Progress, "{existing}: it grew");
             write(&folder.path().join("docs/logs/20260102/000000-b.rlog"), "next day\n");
-            assert!(activity.look(), "{existing}: across midnight");
-            assert!(!activity.look());
+            assert!(activity.look() == Sign::Progress, "{existing}: across midnight");
+            assert!(activity.look() == Sign::Nothing);
         }
     }
 
@@ -174,9 +197,9 @@ mod tests {
         write(&old, "old\n");
         let mut activity = Activity::begin(folder.path(), folder.path().join("output"));
         write(&old, "old\nand growing\n");
-        assert!(!activity.look());
+        assert!(activity.look() == Sign::Nothing);
         write(&folder.path().join("output"), "a line\n");
-        assert!(activity.look(), "output is activity");
+        assert!(activity.look() == Sign::Progress, "output is activity");
     }
 
     #[test]
@@ -186,10 +209,10 @@ mod tests {
         write(&own, "own\n");
         let mut activity = Activity::begin(folder.path(), folder.path().join("output"));
         activity.told(own.clone());
-        assert!(activity.look());
+        assert!(activity.look() == Sign::Progress);
         write(&folder.path().join("docs/logs/20260101/090001-strange.rlog"), "x\n");
-        assert!(!activity.look());
+        assert!(activity.look() == Sign::Nothing);
         write(&own, "own\nmore\n");
-        assert!(activity.look());
+        assert!(activity.look() == Sign::Progress);
     }
 }

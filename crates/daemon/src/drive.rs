@@ -10,7 +10,7 @@ use os::poll::{Interest, Poller, Ready, Token};
 use os::process::{Pidfd, Reap};
 use os::signals::{Signal, SignalPipe};
 use os::watch::RemovalWatch;
-use policy::supervisor::{Command, Effect, Event, Exit, MemoryReading, RequestId, RunId, Supervisor};
+use policy::supervisor::{Command, Effect, Event, Exit, MemoryReading, Note, RequestId, RunId, Supervisor};
 use wire::control::{LastExit, Reply, Request, Verb};
 
 use crate::activity::Activity;
@@ -23,6 +23,8 @@ use crate::launch::{self, Launching};
 use crate::notify::{self, Said};
 use crate::runs::{self, LiveRun, News};
 use crate::state::State;
+use crate::survey;
+use crate::tools::Tools;
 
 /// What a daemon is made of.
 pub(crate) struct Parts {
@@ -48,6 +50,7 @@ pub struct Daemon {
     pub(crate) run: Option<LiveRun>,
     pub(crate) activity: Option<Activity>,
     pub(crate) victims: Vec<Victim>,
+    pub(crate) surveyed: survey::Found,
     pub(crate) events: VecDeque<Event>,
     pub(crate) exits: Vec<LastExit>,
     pub(crate) ended_run: u64,
@@ -63,6 +66,8 @@ pub struct Daemon {
     pub(crate) last_pid: Option<u32>,
     /// Why the state could not be saved, if it could not.
     pub(crate) state_unsaved: Option<String>,
+    /// What the worker's tools do.
+    pub(crate) tools: Tools,
     /// What keeps the newest run together.
     pub(crate) rung: Option<String>,
     listener: Option<UnixListener>,
@@ -76,11 +81,12 @@ pub struct Daemon {
     _lock: Lock,
 }
 
-/// A process that is ended for want of memory.
+/// A process that is ended for want of memory, and with it what was below it.
 #[derive(Debug)]
 pub(crate) struct Victim {
     pub(crate) pid: u32,
     pub(crate) pidfd: Pidfd,
+    pub(crate) below: Vec<Pidfd>,
     pub(crate) token: Token,
 }
 
@@ -90,6 +96,8 @@ pub(crate) struct Doing {
     pub(crate) phase: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) rlog: Option<PathBuf>,
+    /// It sends heartbeats: then those count, and not what its tools do.
+    pub(crate) heartbeat: bool,
 }
 
 const SIGNALS: Token = Token(0);
@@ -139,6 +147,7 @@ impl Daemon {
             run: None,
             activity: None,
             victims: Vec::new(),
+            surveyed: survey::Found::default(),
             events: VecDeque::new(),
             exits: state.last_exits,
             ended_run: state.ended_run,
@@ -151,6 +160,7 @@ impl Daemon {
             later: VecDeque::new(),
             last_pid: None,
             state_unsaved: None,
+            tools: Tools::default(),
             rung: None,
             listener: Some(listener),
             notify,
@@ -288,7 +298,10 @@ impl Daemon {
             for said in notify::parse(&buffer[..count]) {
                 match said {
                     Said::Ready => self.feed(Event::Announced(run)),
-                    Said::Alive => self.feed(Event::Activity(run)),
+                    Said::Alive => {
+                        self.said.heartbeat = true;
+                        self.feed(Event::Activity(run));
+                    }
                     Said::Extend { ms } => {
                         let until_ms = os::clock::monotonic_ms().saturating_add(ms);
                         self.feed(Event::Extended(run, until_ms));
@@ -462,9 +475,10 @@ impl Daemon {
     }
 }
 
-/// What is to be done first: what the worker waits for goes before what is only told.
+/// What is to be done first: what the worker waits for goes before what is only told, but evidence before it is lost.
 pub(crate) fn rank(effect: &Effect) -> u8 {
     match effect {
+        Effect::Note(Note::Stalled { .. } | Note::StallTolerated { .. } | Note::MemoryRestart { .. }) => 0,
         Effect::Stop(_) | Effect::Signal { .. } | Effect::Start(_) => 0,
         Effect::Sample | Effect::Survey(_) => 1,
         Effect::Note(_) => 2,

@@ -3,7 +3,7 @@
 use os::poll::Interest;
 use os::process::{Pidfd, Send};
 use policy::supervisor::{
-    Answer, Command, Effect, Event, MemoryReading, Note, Refusal, RequestId, RunId, StartFailure, VictimSignal,
+    Answer, Command, Effect, Event, MemoryReading, Note, Refusal, RequestId, RunId, Sign, StartFailure, VictimSignal,
 };
 use wire::control::{FailedKind, LastExit, Reply, Status};
 
@@ -76,9 +76,26 @@ impl Daemon {
 
     fn sample(&mut self) {
         let memory = self.read_memory();
-        let active = self.activity.as_mut().is_some_and(crate::activity::Activity::look);
+        let sign = self.look_for_life();
         let run = self.run.as_ref().map(|run| RunId(run.number));
-        self.events.push_back(Event::Sampled { run, active, memory });
+        self.events.push_back(Event::Sampled { run, sign, memory });
+    }
+
+    /// Its own words first; where it has been silent for long, and never sends heartbeats, what its tools do.
+    fn look_for_life(&mut self) -> Sign {
+        let Some(activity) = &mut self.activity else { return Sign::Nothing };
+        let sign = activity.look();
+        if sign == Sign::Progress || self.said.heartbeat {
+            return sign;
+        }
+        let now_ms = os::clock::monotonic_ms();
+        let silent_ms = self.machine.view().active_ms.map_or(0, |at_ms| now_ms.saturating_sub(at_ms));
+        let timeout_ms = self.launching.config().restart.stall_timeout_ms.value;
+        let worker = self.run.as_ref().and_then(|run| run.worker).map(|worker| worker.pid);
+        match worker {
+            Some(worker) if timeout_ms > 0 && silent_ms >= timeout_ms / 2 => self.tools.look(worker, now_ms).max(sign),
+            Some(_) | None => sign,
+        }
     }
 
     fn read_memory(&mut self) -> MemoryReading {
@@ -94,33 +111,45 @@ impl Daemon {
         // Below the worker, and what its dead children left to the shim: both are below the shim.
         let shim = worker.and_then(|pid| os::proc::stat(os::proc::root(), pid).ok()).map(|stat| stat.parent);
         let Some(shim) = shim else { return };
-        let found = survey::look(shim, worker, names);
-        self.victims.clear();
-        for identity in found.identities {
-            let token = self.victim_token();
-            if let Ok(Some(pidfd)) = Pidfd::open(identity) {
-                self.victims.push(Victim { pid: identity.pid, pidfd, token });
-            }
-        }
-        self.events.push_back(Event::Surveyed(run, found.survey));
+        self.surveyed = survey::look(shim, worker, names);
+        self.events.push_back(Event::Surveyed(run, self.surveyed.survey.clone()));
     }
 
     fn signal(&mut self, pid: u32, signal: VictimSignal) {
-        // Nobody but the chosen one is needed any more.
-        self.victims.retain(|victim| victim.pid == pid);
-        let sent = self.victims.first().is_some_and(|victim| {
-            let signal = match signal {
-                VictimSignal::Term => Send::Term,
-                VictimSignal::Kill => Send::Kill,
-            };
-            // Already registered the second time.
-            self.poller.add(&victim.pidfd, victim.token, Interest::Readable).ok();
-            victim.pidfd.send(signal).unwrap_or(false)
-        });
-        if !sent {
-            self.victims.clear();
+        if !self.victims.iter().any(|victim| victim.pid == pid) && !self.catch_victim(pid) {
             self.events.push_back(Event::VictimGone(pid));
+            return;
         }
+        let signal = match signal {
+            VictimSignal::Term => Send::Term,
+            VictimSignal::Kill => Send::Kill,
+        };
+        for victim in self.victims.iter().filter(|victim| victim.pid == pid) {
+            for pidfd in std::iter::once(&victim.pidfd).chain(&victim.below) {
+                // One that is gone needs no signal, and one that belongs to another user now can't be sent any.
+                pidfd.send(signal).ok();
+            }
+        }
+    }
+
+    /// Take hold of a candidate and all below it; `false` if it is gone.
+    fn catch_victim(&mut self, pid: u32) -> bool {
+        let token = self.victim_token();
+        let mut caught = None;
+        let mut below = Vec::new();
+        for identity in self.surveyed.subtree(pid) {
+            match Pidfd::open(identity) {
+                Ok(Some(pidfd)) if identity.pid == pid => caught = Some(pidfd),
+                Ok(Some(pidfd)) => below.push(pidfd),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        let Some(pidfd) = caught else { return false };
+        if self.poller.add(&pidfd, token, Interest::Readable).is_err() {
+            return false;
+        }
+        self.victims.push(Victim { pid, pidfd, below, token });
+        true
     }
 
     fn answer(&mut self, id: RequestId, answer: &Answer) {
@@ -170,6 +199,10 @@ impl Daemon {
             let at_unix_ms = os::clock::wall_ms();
             self.exits.insert(0, LastExit { run: run.0, cause, at_unix_ms, lived_ms: *lived_ms });
             self.exits.truncate(MOST_EXITS);
+        }
+        if let Note::Stalled { .. } | Note::StallTolerated { .. } | Note::MemoryRestart { .. } = note {
+            let what = text::note(note, pid, &self.launching).unwrap_or_default();
+            self.keep_evidence(&what);
         }
         if let Note::CannotStart { run, failure } = note {
             let cause = self.launching.sentence(failure);

@@ -63,6 +63,12 @@ impl Home {
         self.worker().join("output.log")
     }
 
+    /// What was seen just before a worker was ended as stalled or for want of memory, a file each.
+    #[must_use]
+    pub fn incidents(&self) -> PathBuf {
+        self.worker().join("incidents")
+    }
+
     /// The runs, a folder each.
     #[must_use]
     pub fn runs(&self) -> PathBuf {

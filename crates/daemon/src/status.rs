@@ -9,6 +9,7 @@ pub fn text(status: &Status, now_unix_ms: u64) -> String {
     let memory = crate::text::memory(policy::supervisor::MemoryReading {
         available_bytes: status.memory_available_bytes,
         total_bytes: status.memory_total_bytes,
+        pressure_percent: 0,
     });
     let pid = status.worker_pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
     let mut text = format!(

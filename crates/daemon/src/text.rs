@@ -81,6 +81,11 @@ pub(crate) fn note(note: &Note, worker_pid: Option<u32>, launching: &Launching) 
         Note::CannotStart { failure, .. } => launching.error(failure),
         Note::Waiting { delay_ms, failures, kind } => waiting(*delay_ms, *failures, *kind),
         Note::Succeeded { .. } => format!("Worker {pid} runs well; backoff is reset"),
+        Note::Stalled { silent_ms, repeats_itself: true, .. } => format!(
+            "Worker {pid} stalled: nothing new in its log for {}, only the same again and again; \
+             sending SIGTERM, later SIGKILL",
+            duration(*silent_ms)
+        ),
         Note::Stalled { silent_ms, .. } => format!(
             "Worker {pid} stalled: no activity for {}; sending SIGTERM, later SIGKILL\n\
              hint: long builds? raise restart.stall_timeout_ms",
@@ -92,6 +97,9 @@ pub(crate) fn note(note: &Note, worker_pid: Option<u32>, launching: &Launching) 
             duration(*silent_ms)
         ),
         Note::MemoryBand { band: now, reading } => format!("Memory is {}: {}", band(*now), memory(*reading)),
+        Note::MemoryPressure { percent } => {
+            format!("Memory is under pressure: processes waited for it during {percent} % of the last 10 s")
+        }
         Note::Victim { pid: victim, bytes, signal, .. } => {
             let signal = match signal {
                 VictimSignal::Term => "SIGTERM",
@@ -176,7 +184,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        let reading = MemoryReading { available_bytes: 4_509_715_660, total_bytes: 16 << 30 };
+        let reading = MemoryReading { available_bytes: 4_509_715_660, total_bytes: 16 << 30, pressure_percent: 0 };
         assert_eq!(memory(reading), "4.2 GB / 16.0 GB available");
         let shown: Vec<String> =
             [0, 50, 1_000, 1_250, 60_000, 300_000, 90_000_000, 1_000_000_000].into_iter().map(duration).collect();

@@ -13,13 +13,22 @@ use policy::supervisor::MemoryReading;
 pub fn reading(proc_root: &Path, cgroup_root: &Path) -> io::Result<MemoryReading> {
     let machine = machine(&std::fs::read_to_string(proc_root.join("meminfo"))?);
     let groups = std::fs::read_to_string(proc_root.join("self/cgroup")).unwrap_or_default();
-    Ok(limits(cgroup_root, &groups).into_iter().fold(machine, |tightest, limit| {
+    let tightest = limits(cgroup_root, &groups).into_iter().fold(machine, |tightest, limit| {
         if limit.total_bytes < machine.total_bytes && limit.available_bytes < tightest.available_bytes {
             limit
         } else {
             tightest
         }
-    }))
+    });
+    Ok(MemoryReading { pressure_percent: pressure(proc_root), ..tightest })
+}
+
+/// `some avg10` of `/proc/pressure/memory`; 0 where the kernel does not tell. kernel: Documentation/accounting/psi.rst
+fn pressure(proc_root: &Path) -> u8 {
+    let text = std::fs::read_to_string(proc_root.join("pressure/memory")).unwrap_or_default();
+    let average =
+        text.lines().find_map(|line| line.strip_prefix("some ")?.split(' ').find_map(|f| f.strip_prefix("avg10=")));
+    average.and_then(|average| average.split('.').next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Where the control groups are mounted.
@@ -58,7 +67,7 @@ fn machine(meminfo: &str) -> MemoryReading {
     };
     let total_bytes = field("MemTotal:").unwrap_or(0);
     let available_bytes = field("MemAvailable:").or_else(|| field("MemFree:")).unwrap_or(0);
-    MemoryReading { available_bytes: available_bytes.min(total_bytes), total_bytes }
+    MemoryReading { available_bytes: available_bytes.min(total_bytes), total_bytes, pressure_percent: 0 }
 }
 
 /// One reading for each ancestor cgroup that has a limit.
@@ -112,7 +121,8 @@ fn group(folder: &Path, names: &Names) -> Option<MemoryReading> {
     let inactive =
         stat.lines().find_map(|line| line.strip_prefix(names.inactive)?.trim().parse::<u64>().ok()).unwrap_or(0);
     let working_set = usage.saturating_sub(inactive);
-    Some(MemoryReading { available_bytes: total_bytes.saturating_sub(working_set), total_bytes })
+    let available_bytes = total_bytes.saturating_sub(working_set);
+    Some(MemoryReading { available_bytes, total_bytes, pressure_percent: 0 })
 }
 
 #[cfg(test)]

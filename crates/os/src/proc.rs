@@ -146,6 +146,29 @@ pub fn pss_bytes(root: &Path, pid: u32) -> io::Result<u64> {
     Ok(kib.unwrap_or(0).saturating_mul(1024))
 }
 
+/// Bytes that a process has read and written so far, through whatever: files, pipes, sockets (`rchar` and `wchar`).
+///
+/// # Errors
+/// As of read: the process is gone, or belongs to somebody else.
+pub fn io_bytes(root: &Path, pid: u32) -> io::Result<u64> {
+    let text = std::fs::read_to_string(root.join(pid.to_string()).join("io"))?;
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    Ok(field("rchar:").unwrap_or(0).saturating_add(field("wchar:").unwrap_or(0)))
+}
+
+/// Where in the kernel a process waits; empty if it runs, or where the kernel does not tell.
+#[must_use]
+pub fn wait_channel(root: &Path, pid: u32) -> String {
+    let text = std::fs::read_to_string(root.join(pid.to_string()).join("wchan")).unwrap_or_default();
+    if text == "0" { String::new() } else { text }
+}
+
+/// How long a clock tick of [`Stat`] is.
+#[must_use]
+pub fn ticks_per_second() -> u64 {
+    rustix::param::clock_ticks_per_second()
+}
+
 /// Whether the environment that the process was started with contains this entry (`NAME=value`).
 ///
 /// # Errors

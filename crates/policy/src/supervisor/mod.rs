@@ -33,5 +33,7 @@ pub use memory::{Band, Candidate, MemoryReading, Survey};
 pub use settings::Settings;
 pub use stall::Watch;
 pub use step::Supervisor;
-pub use types::{Effect, Event, Exit, Found, Note, Reason, RunId, StartFailure, State, Then, VictimSignal, Waiting};
+pub use types::{
+    Effect, Event, Exit, Found, Note, Reason, RunId, Sign, StartFailure, State, Then, VictimSignal, Waiting,
+};
 pub use view::{Snapshot, View, WorkerStatus};

@@ -2,6 +2,9 @@
 
 use super::{RunId, Settings};
 
+/// Whoever repeats itself is given this many times the time of who is silent: it may yet get through.
+const REPETITION_WINDOWS: u64 = 3;
+
 /// A run under watch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Watch {
@@ -11,6 +14,8 @@ pub struct Watch {
     pub started_ms: u64,
     /// Its last sign of life; at first, its start.
     pub active_ms: u64,
+    /// Its last sign of new life: not a repetition.
+    pub progress_ms: u64,
     /// It asked not to be judged before this.
     pub extended_until_ms: u64,
     /// It has lived long enough to be a success.
@@ -21,18 +26,33 @@ pub struct Watch {
 
 impl Watch {
     pub(super) fn new(run: RunId, now_ms: u64) -> Self {
-        Self { run, started_ms: now_ms, active_ms: now_ms, extended_until_ms: 0, succeeded: false, tolerated_ms: None }
+        Self {
+            run,
+            started_ms: now_ms,
+            active_ms: now_ms,
+            progress_ms: now_ms,
+            extended_until_ms: 0,
+            succeeded: false,
+            tolerated_ms: None,
+        }
     }
 
     /// It showed life.
     pub(super) fn active(&mut self, now_ms: u64) {
-        self.active_ms = self.active_ms.max(now_ms);
+        self.repeats(now_ms);
+        self.progress_ms = self.progress_ms.max(now_ms);
         self.tolerated_ms = None;
+    }
+
+    /// It wrote, but nothing new.
+    pub(super) fn repeats(&mut self, now_ms: u64) {
+        self.active_ms = self.active_ms.max(now_ms);
     }
 
     /// For `gap_ms` nobody ran, neither the worker nor its judge (a frozen machine): that is not silence.
     pub(super) fn forgive(&mut self, now_ms: u64, gap_ms: u64) {
         self.active_ms = self.active_ms.saturating_add(gap_ms).min(now_ms);
+        self.progress_ms = self.progress_ms.saturating_add(gap_ms).min(now_ms);
     }
 
     /// When it is to be called stalled, if it shows no life until then.
@@ -40,10 +60,19 @@ impl Watch {
         if settings.stall_timeout_ms == 0 {
             return None;
         }
-        let since = self.tolerated_ms.unwrap_or(self.active_ms);
-        let silent = since.saturating_add(settings.stall_timeout_ms);
+        let after = |since_ms: u64, windows: u64| {
+            let since_ms = self.tolerated_ms.map_or(since_ms, |tolerated_ms| tolerated_ms.max(since_ms));
+            since_ms.saturating_add(settings.stall_timeout_ms.saturating_mul(windows))
+        };
+        let silent = after(self.active_ms, 1);
+        let repeating = after(self.progress_ms, REPETITION_WINDOWS);
         let grace = self.started_ms.saturating_add(settings.stall_grace_ms);
-        Some(silent.max(grace).max(self.extended_until_ms))
+        Some(silent.min(repeating).max(grace).max(self.extended_until_ms))
+    }
+
+    /// It wrote within the time, but nothing new.
+    pub(super) fn repeats_itself(&self, settings: &Settings, now_ms: u64) -> bool {
+        now_ms < self.active_ms.saturating_add(settings.stall_timeout_ms)
     }
 
     /// When it is to be called a success.

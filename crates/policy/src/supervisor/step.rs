@@ -91,7 +91,7 @@ impl Supervisor {
                     watch.extended_until_ms = watch.extended_until_ms.max(until_ms);
                 }
             }
-            Event::Sampled { run, active, memory } => self.sampled(now_ms, run, active, memory, effects),
+            Event::Sampled { run, sign, memory } => self.sampled(now_ms, run, sign, memory, effects),
             Event::Surveyed(run, survey) => self.surveyed(now_ms, run, &survey, effects),
             Event::VictimGone(pid) => self.tight.victim_gone(now_ms, pid),
             Event::Exited(run, exit) => self.exited(now_ms, run, exit, effects),

@@ -110,8 +110,8 @@ pub enum Event {
     Sampled {
         /// Of which run; `None` when none runs.
         run: Option<RunId>,
-        /// Whether its log or output changed since the last look.
-        active: bool,
+        /// What its log, its output and its tools showed since the last look.
+        sign: Sign,
         /// The memory of the machine or of the container.
         memory: MemoryReading,
     },
@@ -123,6 +123,17 @@ pub enum Event {
     Exited(RunId, Exit),
     /// The operator asks for something.
     Operator(RequestId, Command),
+}
+
+/// What a look at a run showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sign {
+    /// Nothing.
+    Nothing,
+    /// It wrote, but only what it had written before.
+    Repetition,
+    /// It wrote something new, or a tool of it worked.
+    Progress,
 }
 
 /// How a run ended.
@@ -246,8 +257,10 @@ pub enum Note {
     Stalled {
         /// Which.
         run: RunId,
-        /// Silent for so long.
+        /// Without a sign of life for so long; of new life, if it repeats itself.
         silent_ms: u64,
+        /// It was not silent, but wrote the same again and again.
+        repeats_itself: bool,
     },
     /// No activity for too long, but it was ended too often for that within an hour: left alone.
     StallTolerated {
@@ -262,6 +275,11 @@ pub enum Note {
         band: Band,
         /// What was read.
         reading: MemoryReading,
+    },
+    /// Processes wait for memory, for this much of the time.
+    MemoryPressure {
+        /// In percent of the last 10 s.
+        percent: u8,
     },
     /// A process of the worker's tree is ended for want of memory.
     Victim {

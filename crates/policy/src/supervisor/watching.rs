@@ -1,8 +1,10 @@
 //! Looking after a run that lives: the samples of memory and activity, and what follows from them.
 
+use alloc::vec::Vec;
+
 use super::memory::{self, Band, HOLD_OFF_MS, MemoryReading, Survey, VICTIM_GRACE_MS};
 use super::step::Supervisor;
-use super::types::{Effect, Effects, Note, Reason, RunId, Then, VictimSignal};
+use super::types::{Effect, Effects, Note, Reason, RunId, Sign, Then, VictimSignal};
 
 /// A look that comes this much later than it was due means that the daemon did not run: the machine was frozen, or the
 /// daemon was. The worker could not show life either, so that time is not held against it.
@@ -16,7 +18,8 @@ pub(super) struct MemoryWatch {
     next_sample_ms: u64,
     next_survey_ms: u64,
     told_elsewhere: bool,
-    victim: Option<Victim>,
+    victims: Vec<Victim>,
+    pressed: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +40,8 @@ impl Default for MemoryWatch {
             next_sample_ms: 0,
             next_survey_ms: 0,
             told_elsewhere: false,
-            victim: None,
+            victims: Vec::new(),
+            pressed: false,
         }
     }
 }
@@ -47,17 +51,18 @@ impl MemoryWatch {
     pub(super) fn begin(&mut self, now_ms: u64) {
         self.next_sample_ms = now_ms;
         self.next_survey_ms = now_ms;
-        self.victim = None;
+        self.victims.clear();
         self.told_elsewhere = false;
     }
 
     pub(super) fn deadline_ms(&self) -> u64 {
-        self.victim.map_or(self.next_sample_ms, |victim| victim.due_ms.min(self.next_sample_ms))
+        self.victims.iter().map(|victim| victim.due_ms).fold(self.next_sample_ms, u64::min)
     }
 
     pub(super) fn victim_gone(&mut self, now_ms: u64, pid: u32) {
-        if self.victim.is_some_and(|victim| victim.pid == pid) {
-            self.victim = None;
+        let before = self.victims.len();
+        self.victims.retain(|victim| victim.pid != pid);
+        if self.victims.len() < before && self.victims.is_empty() {
             self.next_survey_ms = now_ms.saturating_add(HOLD_OFF_MS);
         }
     }
@@ -83,7 +88,7 @@ impl Supervisor {
         if self.watch().is_none() {
             return;
         }
-        self.settle_victim(now_ms, effects);
+        self.settle_victims(now_ms, effects);
         if self.tight.next_sample_ms > now_ms {
             return;
         }
@@ -91,29 +96,30 @@ impl Supervisor {
         effects.push(Effect::Sample);
     }
 
-    fn settle_victim(&mut self, now_ms: u64, effects: &mut Effects) {
-        let Some(victim) = &mut self.tight.victim else { return };
-        if victim.due_ms > now_ms {
-            return;
+    fn settle_victims(&mut self, now_ms: u64, effects: &mut Effects) {
+        let mut given_up = Vec::new();
+        for victim in self.tight.victims.iter_mut().filter(|victim| victim.due_ms <= now_ms) {
+            if victim.killed {
+                // It hangs in the kernel. Its memory will not come from waiting for it.
+                given_up.push(victim.pid);
+                continue;
+            }
+            victim.killed = true;
+            victim.due_ms = now_ms.saturating_add(VICTIM_GRACE_MS);
+            let (run, pid, bytes, signal) = (victim.run, victim.pid, victim.bytes, VictimSignal::Kill);
+            effects.push(Effect::Note(Note::Victim { run, pid, bytes, signal }));
+            effects.push(Effect::Signal { pid, signal });
         }
-        if victim.killed {
-            // It hangs in the kernel. Its memory will not come from waiting for it.
-            let pid = victim.pid;
+        for pid in given_up {
             self.tight.victim_gone(now_ms, pid);
-            return;
         }
-        victim.killed = true;
-        victim.due_ms = now_ms.saturating_add(VICTIM_GRACE_MS);
-        let (run, pid, bytes, signal) = (victim.run, victim.pid, victim.bytes, VictimSignal::Kill);
-        effects.push(Effect::Note(Note::Victim { run, pid, bytes, signal }));
-        effects.push(Effect::Signal { pid, signal });
     }
 
     pub(super) fn sampled(
         &mut self,
         now_ms: u64,
         run: Option<RunId>,
-        active: bool,
+        sign: Sign,
         reading: MemoryReading,
         effects: &mut Effects,
     ) {
@@ -125,10 +131,13 @@ impl Supervisor {
             effects.push(Effect::Note(Note::MemoryBand { band, reading }));
             self.tight.told_elsewhere &= band == Band::Critical;
         }
+        self.tell_of_pressure(reading, effects);
         let Some(run) = run else { return };
         let Some(watch) = self.watch_mut(run) else { return };
-        if active {
-            watch.active(now_ms);
+        match sign {
+            Sign::Nothing => {}
+            Sign::Repetition => watch.repeats(now_ms),
+            Sign::Progress => watch.active(now_ms),
         }
         self.judge_silence(now_ms, run, effects);
         if self.watch().is_none() {
@@ -137,7 +146,7 @@ impl Supervisor {
         let worse = band > before;
         if band > Band::Normal
             && (worse || now_ms >= self.tight.next_survey_ms)
-            && (self.tight.victim.is_none() || band == Band::Critical)
+            && (self.tight.victims.is_empty() || band == Band::Critical)
         {
             self.tight.next_survey_ms = now_ms.saturating_add(HOLD_OFF_MS);
             effects.push(Effect::Survey(run));
@@ -148,12 +157,13 @@ impl Supervisor {
 
     fn judge_silence(&mut self, now_ms: u64, run: RunId, effects: &mut Effects) {
         let most = self.settings.max_stall_kills_per_hour as usize;
-        let stalled = self.watch().and_then(|w| w.stalled_at_ms(&self.settings).map(|at_ms| (at_ms, w.active_ms)));
-        let Some((at_ms, active_ms)) = stalled else { return };
-        if now_ms < at_ms {
+        let Some(watch) = self.watch() else { return };
+        if watch.stalled_at_ms(&self.settings).is_none_or(|at_ms| now_ms < at_ms) {
             return;
         }
-        let silent_ms = now_ms.saturating_sub(active_ms);
+        let repeats_itself = watch.repeats_itself(&self.settings, now_ms);
+        let since_ms = if repeats_itself { watch.progress_ms } else { watch.active_ms };
+        let silent_ms = now_ms.saturating_sub(since_ms);
         if self.stall_kills.count(now_ms) >= most {
             if let Some(watch) = self.watch_mut(run) {
                 watch.tolerated_ms = Some(now_ms);
@@ -162,7 +172,7 @@ impl Supervisor {
             return;
         }
         self.stall_kills.add(now_ms);
-        effects.push(Effect::Note(Note::Stalled { run, silent_ms }));
+        effects.push(Effect::Note(Note::Stalled { run, silent_ms, repeats_itself }));
         self.tell_to_end(Then::StallFailure, Reason::Stalled, effects);
     }
 
@@ -172,31 +182,50 @@ impl Supervisor {
         }
         match self.tight.band {
             Band::Normal => {}
-            Band::Low => {
-                if self.tight.victim.is_some() {
-                    return;
-                }
-                let Some(chosen) = memory::choose(&self.settings, survey) else {
-                    // Nobody is big enough yet: look again before the hold-off of a kill would be over.
-                    self.tight.next_survey_ms = now_ms.saturating_add(VICTIM_GRACE_MS);
-                    return;
-                };
-                let (pid, bytes, signal) = (chosen.pid, chosen.bytes, VictimSignal::Term);
-                let due_ms = now_ms.saturating_add(VICTIM_GRACE_MS);
-                self.tight.victim = Some(Victim { pid, bytes, run, due_ms, killed: false });
-                effects.push(Effect::Note(Note::Victim { run, pid, bytes, signal }));
-                effects.push(Effect::Signal { pid, signal });
-            }
+            Band::Low => self.end_victims(now_ms, run, survey, effects),
             Band::Critical => {
                 let tree_bytes = survey.tree_bytes;
                 if tree_bytes.saturating_mul(memory::SHARE_TO_BLAME) >= self.tight.reading.total_bytes {
                     effects.push(Effect::Note(Note::MemoryRestart { run, tree_bytes }));
                     self.tell_to_end(Then::MemoryFailure, Reason::Memory, effects);
-                } else if !self.tight.told_elsewhere {
+                    return;
+                }
+                if !self.tight.told_elsewhere {
                     self.tight.told_elsewhere = true;
                     effects.push(Effect::Note(Note::MemoryElsewhere { run, tree_bytes }));
                 }
+                // Little as it is, what is too big in it goes.
+                self.end_victims(now_ms, run, survey, effects);
             }
+        }
+    }
+
+    fn end_victims(&mut self, now_ms: u64, run: RunId, survey: &Survey, effects: &mut Effects) {
+        if !self.tight.victims.is_empty() {
+            return;
+        }
+        let chosen = memory::choose(&self.settings, survey);
+        if chosen.is_empty() {
+            // Nobody is big enough yet: look again before the hold-off of a kill would be over.
+            self.tight.next_survey_ms = now_ms.saturating_add(VICTIM_GRACE_MS);
+        }
+        for candidate in chosen {
+            let (pid, bytes, signal) = (candidate.pid, candidate.bytes, VictimSignal::Term);
+            let due_ms = now_ms.saturating_add(VICTIM_GRACE_MS);
+            self.tight.victims.push(Victim { pid, bytes, run, due_ms, killed: false });
+            effects.push(Effect::Note(Note::Victim { run, pid, bytes, signal }));
+            effects.push(Effect::Signal { pid, signal });
+        }
+    }
+
+    fn tell_of_pressure(&mut self, reading: MemoryReading, effects: &mut Effects) {
+        let (tell, calm) = memory::PRESSURE_PERCENT;
+        let percent = reading.pressure_percent;
+        if percent >= tell && !self.tight.pressed {
+            self.tight.pressed = true;
+            effects.push(Effect::Note(Note::MemoryPressure { percent }));
+        } else if percent < calm {
+            self.tight.pressed = false;
         }
     }
 

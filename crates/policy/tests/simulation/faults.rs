@@ -196,5 +196,5 @@ pub(crate) fn reading(weather: Weather, now_ms: u64, settings: &Settings) -> Mem
         Weather::Edge => (settings.min_available_bytes + wave).saturating_sub(64 << 20),
         Weather::Unreadable => return MemoryReading::default(),
     };
-    MemoryReading { available_bytes, total_bytes: ALL_MEMORY }
+    MemoryReading { available_bytes, total_bytes: ALL_MEMORY, pressure_percent: 0 }
 }

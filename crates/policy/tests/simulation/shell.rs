@@ -1,6 +1,6 @@
 //! The daemon's shell: carries out what the machine says, and looks where it is told to.
 
-use policy::supervisor::{Candidate, Effect, Event, Note, RunId, Supervisor, Survey, VictimSignal};
+use policy::supervisor::{Candidate, Effect, Event, Note, RunId, Sign, Supervisor, Survey, VictimSignal};
 
 use crate::faults::{self, GIB};
 use crate::worker::Worker;
@@ -20,7 +20,7 @@ impl World {
                 let worker = self.worker.as_mut()?;
                 return Some(Event::Sampled {
                     run: Some(worker.run),
-                    active: worker.look(self.now_ms),
+                    sign: if worker.look(self.now_ms) { Sign::Progress } else { Sign::Nothing },
                     memory: faults::reading(self.weather.0, self.now_ms, &self.settings),
                 });
             }
@@ -54,9 +54,9 @@ impl World {
     fn survey(&mut self) -> Survey {
         let tree_bytes = self.weather.2;
         let pid = u32::try_from(self.chance.between(100, 30_000)).unwrap_or(1);
-        let mut candidates = vec![Candidate { pid: 1, bytes: 10 << 20 }];
+        let mut candidates = vec![Candidate { pid: 1, parent: None, own_bytes: 10 << 20, bytes: 10 << 20 }];
         if self.chance.one_in(2) {
-            candidates.push(Candidate { pid, bytes: tree_bytes / 2 });
+            candidates.push(Candidate { pid, parent: None, own_bytes: tree_bytes / 2, bytes: tree_bytes / 2 });
         }
         Survey { candidates, tree_bytes }
     }

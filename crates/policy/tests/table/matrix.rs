@@ -1,7 +1,7 @@
 //! Every state × every event × when: each step ends, and the contract holds after it (see `contract.rs`).
 
 use policy::supervisor::{
-    Candidate, Command, Event, Exit, Found, MemoryReading, RequestId, RunId, StartFailure, Survey,
+    Candidate, Command, Event, Exit, Found, MemoryReading, RequestId, RunId, Sign, StartFailure, Survey,
 };
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ pub(crate) fn events(run: RunId, request: u64) -> Vec<Event> {
         Event::Tick,
         Event::VictimGone(VICTIM),
         Event::VictimGone(1),
-        Event::Sampled { run: None, active: false, memory: CRITICAL },
+        Event::Sampled { run: None, sign: Sign::Nothing, memory: CRITICAL },
     ];
     for run in [run, stale] {
         all.extend([
@@ -41,8 +41,8 @@ pub(crate) fn events(run: RunId, request: u64) -> Vec<Event> {
             Event::Exited(run, Exit::Unseen),
         ]);
         for memory in [ROOMY, LOW, CRITICAL, unreadable] {
-            all.push(Event::Sampled { run: Some(run), active: true, memory });
-            all.push(Event::Sampled { run: Some(run), active: false, memory });
+            all.push(Event::Sampled { run: Some(run), sign: Sign::Progress, memory });
+            all.push(Event::Sampled { run: Some(run), sign: Sign::Nothing, memory });
         }
     }
     for command in [Command::StartWorker, Command::StopWorker, Command::RestartWorker, Command::Shutdown] {

@@ -1,7 +1,8 @@
 //! The three bands, and who is ended when memory runs low.
 
 use policy::supervisor::{
-    Band, Effect, Event, Exit, MemoryReading, Note, RunId, Settings, Survey, VictimSignal, WorkerStatus,
+    Band, Candidate, Effect, Event, Exit, MemoryReading, Note, RunId, Settings, Sign, Survey, VictimSignal,
+    WorkerStatus,
 };
 
 use crate::rig::{CRITICAL, GIB, LOW, ROOMY, Rig, SECOND, candidate, notes, plain, stops};
@@ -9,7 +10,7 @@ use crate::rig::{CRITICAL, GIB, LOW, ROOMY, Rig, SECOND, candidate, notes, plain
 const MIB: u64 = 1 << 20;
 
 fn reading(available_mib: u64) -> MemoryReading {
-    MemoryReading { available_bytes: available_mib * MIB, total_bytes: 16 * GIB }
+    MemoryReading { available_bytes: available_mib * MIB, total_bytes: 16 * GIB, pressure_percent: 0 }
 }
 
 fn low(candidates: &[(u32, u64)]) -> Rig {
@@ -51,7 +52,7 @@ fn bands_are_entered_at_their_threshold_and_left_an_eighth_above() {
         (9_000, Band::Normal),
     ];
     for (available_mib, expect) in walk {
-        rig.step(Event::Sampled { run: Some(RunId(1)), active: true, memory: reading(available_mib) });
+        rig.step(Event::Sampled { run: Some(RunId(1)), sign: Sign::Progress, memory: reading(available_mib) });
         assert_eq!(rig.machine.view().band, expect, "{available_mib} MiB");
     }
 }
@@ -178,7 +179,7 @@ fn critical_does_not_wait_for_a_victim_or_a_hold_off() {
 fn the_nearer_the_threshold_the_closer_the_watch() {
     let mut rig = Rig::running(Settings::default());
     let mut next_ms = |available_mib| {
-        rig.step(Event::Sampled { run: Some(RunId(1)), active: true, memory: reading(available_mib) });
+        rig.step(Event::Sampled { run: Some(RunId(1)), sign: Sign::Progress, memory: reading(available_mib) });
         rig.machine.deadline_ms().map_or(0, |at_ms| at_ms - rig.now_ms)
     };
     assert_eq!(next_ms(16_384), 5_000);
@@ -210,4 +211,73 @@ fn a_fast_leak_is_seen_within_150_ms_of_the_threshold() {
         };
         assert!(acted_ms >= crossed_ms && acted_ms - crossed_ms <= 150, "{mib_per_s} MiB/s: {acted_ms} {crossed_ms}");
     }
+}
+
+fn nested(pid: u32, parent: Option<u32>, own_mib: u64, mib: u64) -> Candidate {
+    Candidate { pid, parent, own_bytes: own_mib * MIB, bytes: mib * MIB }
+}
+
+fn chosen(settings: Settings, candidates: Vec<Candidate>) -> Vec<u32> {
+    let mut rig = Rig::running(settings);
+    rig.memory = LOW;
+    rig.survey = Survey { candidates, tree_bytes: GIB };
+    let asked = signals(&rig.pass(6 * SECOND)).into_iter().filter(|(_, _, signal)| *signal == VictimSignal::Term);
+    asked.map(|(_, pid, _)| pid).collect()
+}
+
+#[test]
+fn the_leaking_server_is_ended_rather_than_the_agent_that_started_it() {
+    let agent = nested(10, None, 200, 3_200);
+    let tree = vec![agent, nested(11, Some(10), 3_000, 3_000), nested(12, Some(10), 50, 50)];
+    assert_eq!(chosen(Settings::default(), tree), [11]);
+}
+
+#[test]
+fn an_agent_that_leaks_itself_is_ended_with_all_below_it() {
+    let tree = vec![nested(10, None, 3_000, 3_100), nested(11, Some(10), 100, 100)];
+    assert_eq!(chosen(Settings::default(), tree), [10]);
+}
+
+#[test]
+fn forks_that_share_their_memory_go_with_their_parent() {
+    let forks = (11..16).map(|pid| nested(pid, Some(10), 175, 175));
+    let tree = std::iter::once(nested(10, None, 175, 1_050)).chain(forks).collect();
+    assert_eq!(chosen(Settings::default(), tree), [10], "one of six alone would free nothing");
+}
+
+#[test]
+fn a_swarm_is_thinned_out_until_it_is_small_enough_and_its_agent_lives() {
+    let settings = Settings { swarm_kill_threshold_bytes: 2 * GIB, ..Settings::default() };
+    let swarm = (100..215).map(|pid| nested(pid, Some(10), 300, 300));
+    let tree: Vec<_> = std::iter::once(nested(10, None, 200, 34_700)).chain(swarm).collect();
+    let ended = chosen(settings, tree);
+    assert_eq!(ended.len(), 109, "115 × 300 + 200 MiB, 2 GiB may stay");
+    assert!(!ended.contains(&10));
+    assert_eq!(chosen(Settings::default(), vec![nested(10, None, 300, 300)]), [], "off by default");
+}
+
+#[test]
+fn what_is_too_big_goes_even_where_the_tree_is_not_to_blame() {
+    let mut rig = Rig::running(Settings::default());
+    rig.memory = CRITICAL;
+    rig.survey = Survey { candidates: vec![nested(11, None, 900, 900)], tree_bytes: GIB };
+    let effects = rig.pass(6 * SECOND);
+    assert_eq!(signals(&effects)[0].1, 11);
+    let told = notes(&plain(effects)).into_iter().filter(|note| matches!(note, Note::MemoryElsewhere { .. })).count();
+    assert_eq!(told, 1);
+}
+
+#[test]
+fn pressure_is_told_of_once_until_it_has_calmed_down() {
+    let mut rig = Rig::running(Settings::default());
+    let mut told = Vec::new();
+    for percent in [0, 9, 10, 40, 6, 12, 4, 10] {
+        let memory = MemoryReading { pressure_percent: percent, ..ROOMY };
+        let effects = rig.step(Event::Sampled { run: Some(RunId(1)), sign: Sign::Progress, memory });
+        told.extend(effects.iter().filter_map(|e| match e {
+            Effect::Note(Note::MemoryPressure { percent }) => Some(*percent),
+            _ => None,
+        }));
+    }
+    assert_eq!(told, [10, 10]);
 }

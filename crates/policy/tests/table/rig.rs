@@ -2,8 +2,8 @@
 //! contract checked after every step.
 
 use policy::supervisor::{
-    Answer, Candidate, Command, Effect, Event, Exit, Found, MemoryReading, Note, RequestId, RunId, Settings, Snapshot,
-    State, Supervisor, Survey, WorkerStatus,
+    Answer, Candidate, Command, Effect, Event, Exit, Found, MemoryReading, Note, RequestId, RunId, Settings, Sign,
+    Snapshot, State, Supervisor, Survey, WorkerStatus,
 };
 
 use crate::contract::Contract;
@@ -14,11 +14,14 @@ pub(crate) const MINUTE: u64 = 60_000;
 pub(crate) const HOUR: u64 = 3_600_000;
 
 /// Plenty of memory.
-pub(crate) const ROOMY: MemoryReading = MemoryReading { available_bytes: 12 * GIB, total_bytes: 16 * GIB };
+pub(crate) const ROOMY: MemoryReading =
+    MemoryReading { available_bytes: 12 * GIB, total_bytes: 16 * GIB, pressure_percent: 0 };
 /// In the middle band.
-pub(crate) const LOW: MemoryReading = MemoryReading { available_bytes: 3 * GIB / 2, total_bytes: 16 * GIB };
+pub(crate) const LOW: MemoryReading =
+    MemoryReading { available_bytes: 3 * GIB / 2, total_bytes: 16 * GIB, pressure_percent: 0 };
 /// In the lowest band.
-pub(crate) const CRITICAL: MemoryReading = MemoryReading { available_bytes: GIB / 2, total_bytes: 16 * GIB };
+pub(crate) const CRITICAL: MemoryReading =
+    MemoryReading { available_bytes: GIB / 2, total_bytes: 16 * GIB, pressure_percent: 0 };
 
 #[derive(Debug)]
 pub(crate) struct Rig {
@@ -86,11 +89,13 @@ impl Rig {
         let mut all = self.step(event);
         let mut next = 0;
         while next < all.len() {
-            assert!(all.len() < 100, "no end: {all:?}");
+            assert!(all.len() < 1_000, "no end: {all:?}");
             let answer = match &all[next] {
-                Effect::Sample => {
-                    Some(Event::Sampled { run: self.machine.view().run, active: self.lively, memory: self.memory })
-                }
+                Effect::Sample => Some(Event::Sampled {
+                    run: self.machine.view().run,
+                    sign: if self.lively { Sign::Progress } else { Sign::Nothing },
+                    memory: self.memory,
+                }),
                 Effect::Survey(run) => Some(Event::Surveyed(*run, self.survey.clone())),
                 Effect::Start(_)
                 | Effect::Stop(_)
@@ -224,5 +229,5 @@ pub(crate) fn plain(effects: Vec<(u64, Effect)>) -> Vec<Effect> {
 }
 
 pub(crate) fn candidate(pid: u32, bytes: u64) -> Candidate {
-    Candidate { pid, bytes }
+    Candidate { pid, parent: None, own_bytes: bytes, bytes }
 }

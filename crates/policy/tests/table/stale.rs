@@ -1,6 +1,6 @@
 //! Events that speak of a run that is not the one that lives.
 
-use policy::supervisor::{Event, Exit, RunId, StartFailure, Survey};
+use policy::supervisor::{Event, Exit, RunId, Sign, StartFailure, Survey};
 
 use crate::rig::{CRITICAL, GIB, candidate};
 use crate::states::PLACES;
@@ -50,7 +50,7 @@ fn a_stale_sample_ends_nobody() {
     for (name, build) in PLACES {
         let mut rig = build();
         rig.now_ms += 3_600_000;
-        let effects = rig.step(Event::Sampled { run: Some(RunId(1_000)), active: false, memory: CRITICAL });
+        let effects = rig.step(Event::Sampled { run: Some(RunId(1_000)), sign: Sign::Nothing, memory: CRITICAL });
         let ended = effects
             .iter()
             .any(|e| matches!(e, policy::supervisor::Effect::Stop(_) | policy::supervisor::Effect::Signal { .. }));

@@ -1,6 +1,6 @@
 //! When a silent worker is ended, and when it is left alone.
 
-use policy::supervisor::{Effect, Event, Exit, Note, Settings, WorkerStatus};
+use policy::supervisor::{Effect, Event, Exit, Note, Settings, Sign, WorkerStatus};
 
 use crate::rig::{HOUR, MINUTE, ROOMY, Rig, SECOND, notes, plain, stops};
 use crate::states::stalled;
@@ -155,7 +155,7 @@ fn a_look_that_was_frozen_on_its_way_is_forgiven_too() {
     rig.now_ms = at_ms;
     assert!(rig.step(Event::Tick).contains(&Effect::Sample));
     rig.now_ms += 8 * HOUR;
-    let late = Event::Sampled { run: Some(rig.run), active: false, memory: ROOMY };
+    let late = Event::Sampled { run: Some(rig.run), sign: Sign::Nothing, memory: ROOMY };
     assert_eq!(stops(&rig.step(late)), []);
     assert!(ended_after(&mut rig, 5 * MINUTE).is_some());
 }
@@ -176,7 +176,7 @@ fn the_verdict_names_the_silence() {
     rig.pass(2 * MINUTE);
     rig.play(Event::Activity(rig.run));
     let all = notes(&plain(rig.pass(5 * MINUTE)));
-    assert_eq!(all, [Note::Stalled { run: rig.run, silent_ms: 5 * MINUTE }]);
+    assert_eq!(all, [Note::Stalled { run: rig.run, silent_ms: 5 * MINUTE, repeats_itself: false }]);
 }
 
 #[test]
@@ -192,8 +192,36 @@ fn a_run_that_succeeded_before_it_stalled_counts_as_one_failure() {
     rig.lively = false;
     rig.pass(59 * SECOND);
     rig.now_ms += 11 * SECOND;
-    rig.step(Event::Sampled { run: Some(rig.run), active: false, memory: ROOMY });
+    rig.step(Event::Sampled { run: Some(rig.run), sign: Sign::Nothing, memory: ROOMY });
     rig.pass(MINUTE);
     rig.exits(Exit::Signal(15));
     assert_eq!(rig.failures(), 1);
+}
+
+/// It writes every second, but only what it had written before.
+fn repeating(rig: &mut Rig, seconds: u64) -> Option<u64> {
+    let from_ms = rig.now_ms;
+    for _ in 0..seconds {
+        rig.now_ms += SECOND;
+        let effects = rig.step(Event::Sampled { run: Some(rig.run), sign: Sign::Repetition, memory: ROOMY });
+        if effects.iter().any(|e| matches!(e, Effect::Stop(_))) {
+            return Some(rig.now_ms - from_ms);
+        }
+    }
+    None
+}
+
+#[test]
+fn who_repeats_himself_is_given_three_times_the_time_of_who_is_silent() {
+    let mut rig = Rig::running(Settings::default());
+    assert_eq!(repeating(&mut rig, 24 * 60), Some(15 * MINUTE));
+}
+
+#[test]
+fn one_new_line_among_the_repeated_ones_is_progress() {
+    let mut rig = Rig::running(Settings::default());
+    for _ in 0..50 {
+        assert_eq!(repeating(&mut rig, 14 * 60), None);
+        rig.step(Event::Sampled { run: Some(rig.run), sign: Sign::Progress, memory: ROOMY });
+    }
 }

@@ -1,0 +1,82 @@
+//! What is to be seen of a worker just before it is ended for a reason of the daemon's own: kept, so that the decision
+//! can be judged later.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use crate::drive::Daemon;
+use crate::text;
+
+/// So many are kept.
+const MOST_INCIDENTS: usize = 50;
+
+impl Daemon {
+    /// Write it down, and say where.
+    pub(crate) fn keep_evidence(&mut self, what: &str) {
+        let path = self.home.incidents().join(format!("{}.txt", os::clock::wall_ms()));
+        let text = self.evidence(what);
+        let written = os::files::create_private_folder(&self.home.incidents())
+            .and_then(|()| os::files::write_atomic(&path, text.as_bytes(), os::files::Durability::Process));
+        match written {
+            Ok(()) => self.say(&format!("Evidence: {}", path.display())),
+            Err(error) => {
+                self.say(&format!("warning: no evidence kept: cannot write {}: {error}\n{text}", path.display()))
+            }
+        }
+        self.prune_incidents();
+    }
+
+    fn evidence(&self, what: &str) -> String {
+        let view = self.machine.view();
+        let now_ms = os::clock::monotonic_ms();
+        let ago = |at_ms: Option<u64>| {
+            at_ms.map_or_else(
+                || "never".to_owned(),
+                |at_ms| format!("{} ago", text::duration(now_ms.saturating_sub(at_ms))),
+            )
+        };
+        let mut text = format!("{what}\n\nrun: {}\n", view.run.map_or(0, |run| run.0));
+        // Writing to a String can't fail.
+        writeln!(text, "started: {}\nlast activity: {}", ago(view.started_ms), ago(view.active_ms)).ok();
+        let or_none = |value: Option<&str>| value.unwrap_or("-").to_owned();
+        writeln!(text, "phase: {}", or_none(self.said.phase.as_deref())).ok();
+        writeln!(text, "in its words: {}", or_none(self.said.message.as_deref())).ok();
+        writeln!(text, "heartbeats: {}", if self.said.heartbeat { "yes" } else { "none ever" }).ok();
+        let log = self.activity.as_ref().and_then(crate::activity::Activity::newest_log);
+        writeln!(text, "log: {}", log.map_or_else(|| "-".to_owned(), |path| path.display().to_string())).ok();
+        writeln!(text, "memory: {}\n", text::memory(view.memory)).ok();
+        writeln!(
+            text,
+            "{:>8} {:>8} {:<16} {:<5} {:>10} {:<24} {:>10}",
+            "pid", "parent", "name", "state", "cpu ms", "waits in", "PSS MB"
+        )
+        .ok();
+        for (identity, stat) in self.tree() {
+            let root = os::proc::root();
+            let cpu_ms = stat.cpu_ticks.saturating_mul(1_000 / os::proc::ticks_per_second().max(1));
+            let waits = os::proc::wait_channel(root, identity.pid);
+            let pss = os::proc::pss_bytes(root, identity.pid).unwrap_or(0) >> 20;
+            let (pid, parent, name, state) = (identity.pid, stat.parent, &stat.name, stat.state);
+            writeln!(text, "{pid:>8} {parent:>8} {name:<16} {state:<5} {cpu_ms:>10} {waits:<24} {pss:>10}").ok();
+        }
+        text
+    }
+
+    fn tree(&self) -> Vec<(os::process::Identity, os::proc::Stat)> {
+        let Some(worker) = self.run.as_ref().and_then(|run| run.worker) else { return Vec::new() };
+        let root = os::proc::root();
+        let shim = os::proc::stat(root, worker.pid).map_or(worker.pid, |stat| stat.parent);
+        os::proc::descendants(root, shim).unwrap_or_default()
+    }
+
+    fn prune_incidents(&self) {
+        let entries = std::fs::read_dir(self.home.incidents()).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        // Their names are times of one length: they sort by age.
+        paths.sort_unstable();
+        let surplus = paths.len().saturating_sub(MOST_INCIDENTS);
+        for path in paths.into_iter().take(surplus) {
+            std::fs::remove_file(path).ok();
+        }
+    }
+}
