@@ -86,6 +86,21 @@ impl AsFd for SignalPipe {
     }
 }
 
+/// Whether a signal is ignored, as `nohup` does it with SIGHUP for what it starts. Ask before it is handled.
+#[must_use]
+pub fn is_ignored(signal: Signal) -> bool {
+    let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    #[expect(unsafe_code, reason = "no safe wrapper asks without changing")]
+    // SAFETY: with a null second argument sigaction(2) changes nothing; it writes the whole struct if it returns 0.
+    let handler = unsafe {
+        if libc::sigaction(signal.number(), std::ptr::null(), now.as_mut_ptr()) != 0 {
+            return false;
+        }
+        now.assume_init().sa_sigaction
+    };
+    handler == libc::SIG_IGN
+}
+
 /// In a child that was forked and not executed: forget all that the parent registered. The signals are then ignored
 /// (not back to their default) until they are registered anew.
 pub fn forget_inherited() {

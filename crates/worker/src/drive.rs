@@ -48,8 +48,11 @@ struct Drive<'a> {
 }
 
 pub(crate) fn run(args: &RunArgs, env: &Environment) -> Result<Exit, Failure> {
-    let signals = SignalPipe::new(&[Signal::Term, Signal::Int, Signal::Hup])
-        .map_err(|error| Failure::Kernel { what: "cannot handle signals", error })?;
+    // What nohup started stays when the terminal goes.
+    let hup = (!os::signals::is_ignored(Signal::Hup)).then_some(Signal::Hup);
+    let handled: Vec<Signal> = [Signal::Term, Signal::Int].into_iter().chain(hup).collect();
+    let signals =
+        SignalPipe::new(&handled).map_err(|error| Failure::Kernel { what: "cannot handle signals", error })?;
     let begin::Begun { desk, rules, found, spent, stops } = begin::begin(args, env, &signals)?;
     let kernel = |error| Failure::Kernel { what: "cannot wait for events", error };
     let poller = Poller::new().map_err(kernel)?;

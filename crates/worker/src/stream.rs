@@ -200,11 +200,12 @@ fn tell(parent: Option<&str>, entry: Entry<'_>, to: &mut impl Listener) {
 fn result(ending: &Ending<'_>, to: &mut impl Listener) {
     to.cost(ending);
     for error in &ending.errors {
-        to.status(&format!("claude: {error}"));
-        to.cli_said(error);
-        if let Some(refusal) = refusal(error) {
-            to.fact(Fact::Refusal(refusal));
+        match refusal(error) {
+            // The CLI said it in a plain line, too.
+            Some(refusal) => to.fact(Fact::Refusal(refusal)),
+            None => to.status(&format!("claude: {error}")),
         }
+        to.cli_said(error);
     }
     if ending.permission_denials > 0 {
         to.status(&format!("{} tool calls were denied", ending.permission_denials));

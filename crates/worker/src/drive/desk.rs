@@ -115,7 +115,9 @@ impl<'a> Desk<'a> {
         self.phase = phase;
         self.tell("AUTOPILOT_PHASE", words::phase_token(phase));
         let spent = self.spent();
-        let used = format!("{}; {} turns, ${:.2}", words::phase(phase), spent.turns, dollars(spent.cost_micros));
+        let turns = if spent.turns == 1 { "turn" } else { "turns" };
+        let cost = dollars(spent.cost_micros);
+        let used = format!("{}; {} {turns}, ${cost:.2}", words::phase(phase), spent.turns);
         self.tell("STATUS", &used);
     }
 

@@ -203,6 +203,15 @@ fn a_terminated_worker_ends_its_cli_and_its_log_in_time() {
 }
 
 #[test]
+fn what_nohup_started_outlives_its_terminal() {
+    for (nohup, after, code) in [(true, "done_", 0), (false, "hang", 143)] {
+        let mut stage = Stage::new(&format!("init; call 'long'; kill -HUP $PPID; {after}"));
+        stage.nohup = nohup;
+        assert_code(&stage.run(&["prompt=x"]), code);
+    }
+}
+
+#[test]
 fn a_second_signal_is_at_once() {
     let stage = Stage::new("trap '' TERM; init; call 'long'; while :; do sleep 1; done");
     let worker = stage.start(&["prompt=x"]);

@@ -17,6 +17,7 @@ pub(crate) const PATIENCE_MS: u64 = 20_000;
 pub(crate) struct Stage {
     folder: tempfile::TempDir,
     pub(crate) supervised: bool,
+    pub(crate) nohup: bool,
     pub(crate) env: Vec<(&'static str, String)>,
     notify: UnixDatagram,
 }
@@ -43,7 +44,7 @@ impl Stage {
         let notify = UnixDatagram::bind(folder.path().join("notify.sock")).unwrap();
         notify.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS))).unwrap();
         let env = vec![("AUTOPILOT_RETRY_DELAY_MS", "20".to_owned())];
-        let stage = Self { folder, supervised: false, env, notify };
+        let stage = Self { folder, supervised: false, nohup: false, env, notify };
         stage.scene(0, scene);
         stage
     }
@@ -94,7 +95,8 @@ impl Stage {
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Worker {
-        let mut argv: Vec<OsString> = vec![env!("CARGO_BIN_EXE_worker-alone").into()];
+        let mut argv: Vec<OsString> = if self.nohup { vec!["nohup".into()] } else { Vec::new() };
+        argv.push(env!("CARGO_BIN_EXE_worker-alone").into());
         argv.push(format!("cwd={}", self.cwd().display()).into());
         argv.extend(["project=p".into()]);
         argv.extend(arguments.iter().map(Into::into));
