@@ -20,6 +20,22 @@ pub(crate) fn call() -> Answer {
     Answer::bash(format!("echo once >> {FILE}"))
 }
 
+/// The same, and a child in a session of its own that is left running, as `nohup server &` leaves it.
+pub(crate) fn call_that_leaves_a_child() -> Answer {
+    Answer::bash(format!("setsid {CHILD} >/dev/null 2>&1 & echo once >> {FILE}"))
+}
+
+const CHILD: &str = "sleep 600";
+
+/// Waits until that child runs; what it was before it became itself does not count.
+pub(crate) fn wait_for_child(home: &Home) {
+    home.wait_until("the tool's child runs", DEADLINE, || child_runs(home).then_some(()));
+}
+
+pub(crate) fn child_runs(home: &Home) -> bool {
+    home.processes().iter().any(|process| process.command == CHILD)
+}
+
 pub(crate) fn all_done() -> Answer {
     Answer::text(ALL_DONE)
 }

@@ -4,7 +4,10 @@ use testkit::fake_api::{FakeApi, Gate, Script};
 use testkit::home;
 use testkit::netns::isolated;
 
-use crate::job::{DEADLINE, all_done, call, end_reasons, expect_code, expect_done_once, start_full_auto, whole_job};
+use crate::job::{
+    DEADLINE, all_done, call, call_that_leaves_a_child, child_runs, end_reasons, expect_code, expect_done_once,
+    start_full_auto, wait_for_child, whole_job,
+};
 
 /// Who is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +90,39 @@ fn both_are_killed_before_the_tool_runs() {
 #[test]
 fn both_are_killed_after_the_tool_has_run() {
     isolated(|| the_job_survives(Victim::Both, Moment::AfterTheTool));
+}
+
+/// What the tools of a killed CLI had started is ended before another CLI works in the same place.
+fn what_was_left_behind_is_ended(victim: Victim) {
+    let mut home = home!();
+    let gate = Gate::closed();
+    let mut api = FakeApi::start(Script::steps([call_that_leaves_a_child(), all_done().held_by(&gate)]));
+    home.use_real_claude(&api);
+    let mut worker = start_full_auto(&home);
+    gate.wait_for_arrival(DEADLINE);
+    wait_for_child(&home);
+    api.set_script(whole_job());
+    let agents = home.claude_processes();
+    if victim != Victim::Cli {
+        worker.kill();
+    }
+    agents.iter().for_each(|agent| home.kill(agent));
+    if victim != Victim::Cli {
+        worker = start_full_auto(&home);
+    }
+    expect_code(&mut worker, 0);
+    expect_done_once(&home, &api);
+    assert!(!child_runs(&home), "{:#?}", home.processes());
+}
+
+#[test]
+fn what_a_killed_cli_left_behind_is_ended() {
+    isolated(|| what_was_left_behind_is_ended(Victim::Cli));
+}
+
+#[test]
+fn what_a_killed_worker_and_its_cli_left_behind_is_ended() {
+    isolated(|| what_was_left_behind_is_ended(Victim::Both));
 }
 
 /// Death at SIGTERM is orderly: the log says so, the CLI and its children are gone, and the job can be gone on with.

@@ -7,7 +7,9 @@ use testkit::home;
 use testkit::home::{Home, Started};
 use testkit::netns::isolated;
 
-use crate::job::{DEADLINE, FILE, all_done, call, end_reasons, expect_done_once, whole_job};
+use crate::job::{
+    DEADLINE, FILE, all_done, call, call_that_leaves_a_child, end_reasons, expect_done_once, wait_for_child, whole_job,
+};
 
 const CONFIG: &str = "project = \"demo\"\nprompt = \"Append a line to once.txt.\"\nmax_turns = 50\n\n\
                       [restart]\ninitial_backoff_ms = 50\n";
@@ -132,14 +134,10 @@ fn all_three_killed_at_once_are_replaced_and_the_job_finished() {
 fn a_daemon_stopped_in_mid_turn_leaves_nothing_and_the_next_one_goes_on() {
     isolated(|| {
         let (home, mut api, gate) = job_held_in_mid_turn();
-        // A tool's child in a session of its own, as `nohup server &` leaves it.
-        let call_with_child = Answer::bash(format!("setsid sleep 600 >/dev/null 2>&1 & echo once >> {FILE}"));
-        api.set_script(Script::steps([call_with_child, all_done().held_by(&gate)]));
+        api.set_script(Script::steps([call_that_leaves_a_child(), all_done().held_by(&gate)]));
         let mut first_daemon = home.start_daemon::<&str>([]);
         gate.wait_for_arrival(DEADLINE);
-        home.wait_until("the tool's child runs", DEADLINE, || {
-            home.processes().iter().any(|process| process.command == "sleep 600").then_some(())
-        });
+        wait_for_child(&home);
         api.set_script(whole_job());
 
         stop(&home, &mut first_daemon);
@@ -149,5 +147,28 @@ fn a_daemon_stopped_in_mid_turn_leaves_nothing_and_the_next_one_goes_on() {
         wait_until_done(&home);
         expect_done_once(&home, &api);
         stop(&home, &mut daemon);
+    });
+}
+
+#[test]
+fn a_refused_key_is_waited_out_and_nobody_hammers() {
+    isolated(|| {
+        let (mut home, mut api, _gate) = job_held_in_mid_turn();
+        // By itself the CLI asks ten times, for minutes, before it says so.
+        home.set_env("CLAUDE_CODE_MAX_RETRIES", "1");
+        api.set_script(Script::always(Answer::unauthorized()));
+        let mut daemon = home.start_daemon::<&str>([]);
+        home.wait_until("the log says what is needed", DEADLINE, || {
+            let rlogs = home.rlogs();
+            let text = rlogs.last()?.text.to_lowercase();
+            text.lines().any(|line| line.starts_with('#') && line.contains("next attempt")).then_some(())
+        });
+        let requests = api.agent_requests().len();
+        assert!((1..=3).contains(&requests), "{requests} requests");
+        let status = home.wait_for_status("a worker waits", |status| status["worker_status"] == "running");
+        assert_eq!(status["total_restarts"], 0, "{status}");
+        stop(&home, &mut daemon);
+        assert_eq!(end_reasons(&home), ["terminated"]);
+        assert_eq!(home.read(FILE), "");
     });
 }
