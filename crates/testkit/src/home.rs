@@ -8,6 +8,7 @@ mod started;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ use crate::{claude, rlog};
 
 /// Long enough for whatever happens at once, even on a busy machine; short enough to wait for in a failing test.
 pub const DEADLINE: Duration = Duration::from_secs(20);
+/// Owns nothing and may do nothing, on every Linux: `nobody`.
+const ORDINARY_USER: u32 = 65_534;
 /// Between two looks at something that gives no notice.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -52,6 +55,7 @@ pub struct Home {
     binaries: Binaries,
     environment: Vec<(OsString, OsString)>,
     started: std::cell::Cell<usize>,
+    user: Option<u32>,
     folder: Option<TempDir>,
     root: PathBuf,
 }
@@ -68,6 +72,7 @@ impl Home {
             binaries,
             environment: Vec::new(),
             started: std::cell::Cell::new(0),
+            user: None,
             folder: Some(folder),
             root,
         };
@@ -161,12 +166,57 @@ impl Home {
         self.set_env("CLAUDE_CODE_OAUTH_TOKEN", "dummy");
     }
 
+    /// From now on everything is started as a user without rights. Does nothing where the tests themselves run so.
+    ///
+    /// # Panics
+    /// When the home cannot be handed over.
+    pub fn use_ordinary_user(&mut self) {
+        if !is_root() {
+            return;
+        }
+        // They lie where perhaps only root may go.
+        self.binaries.autopilot = self.own_copy(&self.binaries.autopilot);
+        self.binaries.autopilotd = self.own_copy(&self.binaries.autopilotd);
+        hand_over(&self.root, ORDINARY_USER).expect("hand the home over to an ordinary user");
+        self.user = Some(ORDINARY_USER);
+    }
+
+    /// The user as whom things are started, if it is not the one who runs the tests.
+    pub fn user(&self) -> Option<u32> {
+        self.user
+    }
+
+    /// A copy of a program that the home's user can execute, by the same name.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn own_copy(&self, program: &Path) -> PathBuf {
+        let folder = self.root.join("bin");
+        fs::create_dir_all(&folder).expect("make a folder for programs");
+        let copy = folder.join(program.file_name().expect("a program has a name"));
+        fs::copy(program, &copy).unwrap_or_else(|error| panic!("copy {}: {error}", program.display()));
+        copy
+    }
+
     /// A command with this home's environment and no other, in the repository, without a terminal.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.repository()).stdin(Stdio::null());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
+    }
+
+    /// A command to run `autopilotd` with.
+    pub fn autopilotd_command(&self) -> Command {
+        self.command(&self.binaries.autopilotd)
+    }
+
+    /// Where `autopilotd` listens.
+    pub fn socket(&self) -> PathBuf {
+        self.path().join("autopilotd.sock")
     }
 
     /// Runs `autopilot` to its end.
@@ -197,7 +247,7 @@ impl Home {
         command.arg("start").args(args);
         let mut daemon = self.start("daemon", command);
         self.wait_until("the daemon answers", DEADLINE, || {
-            let answers = std::os::unix::net::UnixStream::connect(self.path().join("autopilotd.sock")).is_ok();
+            let answers = std::os::unix::net::UnixStream::connect(self.socket()).is_ok();
             (answers || daemon.has_ended()).then_some(())
         });
         daemon
@@ -265,6 +315,14 @@ impl Home {
         processes::kill(process, &self.id);
     }
 
+    /// Another signal to such a process.
+    ///
+    /// # Panics
+    /// When it does not run any more.
+    pub fn signal(&self, process: &Process, signal: Signal) {
+        assert!(processes::signal(process, &self.id, signal), "it does not run any more: {process:?}");
+    }
+
     /// Waits until nothing that was started through this home runs any more.
     ///
     /// # Panics
@@ -326,6 +384,21 @@ impl Drop for Home {
             removed.expect("remove the temporary folder");
         }
     }
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn hand_over(path: &Path, user: u32) -> std::io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(user), Some(user))?;
+    if fs::symlink_metadata(path)?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            hand_over(&entry?.path(), user)?;
+        }
+    }
+    Ok(())
 }
 
 fn files_in(folder: &Path) -> Vec<PathBuf> {

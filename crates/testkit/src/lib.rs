@@ -7,6 +7,7 @@
 
 pub mod binaries;
 pub mod claude;
+pub mod control;
 pub mod fake_api;
 pub mod floor;
 pub mod home;
@@ -14,3 +15,4 @@ pub mod hostile;
 pub mod netns;
 pub mod processes;
 pub mod rlog;
+pub mod vitals;

@@ -76,13 +76,22 @@ pub(crate) fn kill(process: &Process, id: &str) {
     }
 }
 
+/// A signal to a process that still runs and carries the id; says whether it did.
+pub(crate) fn signal(process: &Process, id: &str, signal: Signal) -> bool {
+    signal_carrier(process.pid, id, signal).is_some()
+}
+
 fn kill_carrier(pid: i32, id: &str) -> Option<std::os::fd::OwnedFd> {
+    signal_carrier(pid, id, Signal::KILL)
+}
+
+fn signal_carrier(pid: i32, id: &str, signal: Signal) -> Option<std::os::fd::OwnedFd> {
     let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
     // Look again now that the pidfd pins the process: the pid may have been reused since the scan.
     if !carries(pid, id) {
         return None;
     }
-    pidfd_send_signal(&pidfd, Signal::KILL).ok()?;
+    pidfd_send_signal(&pidfd, signal).ok()?;
     Some(pidfd)
 }
 

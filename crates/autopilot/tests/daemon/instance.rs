@@ -1,0 +1,239 @@
+//! One daemon for each home, and the home for its owner only.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use testkit::control::{Control, request};
+use testkit::home::{DEADLINE, Started, is_root};
+use testkit::vitals;
+
+use crate::rig::Rig;
+
+#[test]
+fn of_twelve_daemons_one_serves() {
+    let rig = Rig::new("").hostile("ready");
+    for round in 0..4 {
+        let mut all: Vec<Started> = (0..12).map(|_| rig.home.start("daemon", rig.command())).collect();
+        let mut ended = Vec::new();
+        rig.home.wait_until("eleven have ended", DEADLINE, || {
+            let (over, running): (Vec<_>, Vec<_>) = all.drain(..).partition_mut(Started::has_ended);
+            ended.extend(over);
+            all = running;
+            assert!(!all.is_empty(), "none is left in round {round}");
+            (all.len() == 1).then_some(())
+        });
+        for loser in &mut ended {
+            assert_eq!(loser.wait_for_code(DEADLINE), 4);
+            let stderr = loser.stderr();
+            assert!(stderr.starts_with("error: autopilotd already runs for this home (pid "), "{stderr}");
+            assert!(stderr.ends_with("hint: `autopilotd status` shows it; `autopilotd stop` ends it\n"), "{stderr}");
+        }
+        let daemon = all.pop().unwrap();
+        rig.ready_worker();
+        assert_eq!(rig.status()["daemon_pid"], daemon.pid());
+        assert_eq!(pid_file(&rig), format!("{}\n", daemon.pid()));
+        assert_eq!(rig.starts(), round + 1);
+        rig.finish(daemon);
+    }
+}
+
+/// `Iterator::partition` over values that have to be asked by `&mut`.
+trait PartitionMut<T> {
+    fn partition_mut(self, is_first: fn(&mut T) -> bool) -> (Vec<T>, Vec<T>);
+}
+
+impl<T, I: Iterator<Item = T>> PartitionMut<T> for I {
+    fn partition_mut(self, is_first: fn(&mut T) -> bool) -> (Vec<T>, Vec<T>) {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for mut item in self {
+            if is_first(&mut item) { first.push(item) } else { second.push(item) }
+        }
+        (first, second)
+    }
+}
+
+fn pid_file(rig: &Rig) -> String {
+    fs::read_to_string(rig.home.path().join("autopilotd.pid")).unwrap_or_default()
+}
+
+#[test]
+fn a_second_daemon_is_told_about_the_first() {
+    let rig = Rig::new("").hostile("ready");
+    let daemon = rig.start();
+    let output = rig.home.start("second", rig.command()).into_output(DEADLINE);
+    assert_eq!(output.status.code(), Some(4));
+    let expected = format!(
+        "error: autopilotd already runs for this home (pid {}, up 0 s)\n\
+         hint: `autopilotd status` shows it; `autopilotd stop` ends it\n",
+        daemon.pid()
+    );
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let up = |text: &str| text.split_once(", up ").map(|(before, rest)| (before.to_owned(), rest.len()));
+    assert_eq!(up(&stderr), up(&expected), "{stderr}");
+    assert_eq!(pid_file(&rig), format!("{}\n", daemon.pid()));
+    rig.finish(daemon);
+}
+
+#[test]
+fn a_stale_pid_file_that_names_a_stranger_is_no_obstacle() {
+    let rig = Rig::new("").hostile("ready");
+    let mut stranger = rig.home.start_autopilot(["--version"]);
+    assert_eq!(stranger.wait_for_code(DEADLINE), 0);
+    let mut stranger = rig.home.start("stranger", {
+        let mut command = rig.home.command(testkit::binaries::own("hostile-worker"));
+        command.args(["--hostile", "ignore-term"]);
+        command
+    });
+    fs::create_dir(rig.home.path()).unwrap();
+    for content in [format!("{}\n", stranger.pid()), "1\n".to_owned(), "nonsense".to_owned(), String::new()] {
+        fs::write(rig.home.path().join("autopilotd.pid"), content).unwrap();
+        let daemon = rig.start();
+        assert_eq!(rig.status()["daemon_pid"], daemon.pid());
+        assert_eq!(pid_file(&rig), format!("{}\n", daemon.pid()));
+        rig.ask("stop");
+    }
+    assert!(!stranger.has_ended());
+    stranger.kill();
+}
+
+#[test]
+fn a_stale_socket_file_is_no_obstacle() {
+    let rig = Rig::new("").hostile("ready");
+    fs::create_dir_all(rig.home.path().join("workers/main")).unwrap();
+    let notify = rig.home.path().join("workers/main/notify.sock");
+    drop(UnixListener::bind(rig.home.socket()).unwrap());
+    drop(UnixListener::bind(&notify).unwrap());
+    assert!(rig.home.socket().exists() && notify.exists());
+    let daemon = rig.start();
+    rig.ready_worker();
+    rig.finish(daemon);
+    fs::write(rig.home.socket(), "a file").unwrap();
+    let daemon = rig.start();
+    rig.ready_worker();
+    rig.finish(daemon);
+}
+
+#[test]
+fn a_removed_socket_is_made_again() {
+    let rig = Rig::new("").hostile("ready");
+    let daemon = rig.start();
+    let worker = rig.ready_worker();
+    for _ in 0..3 {
+        fs::remove_file(rig.home.socket()).unwrap();
+        rig.home.wait_until("status answers again", DEADLINE, || {
+            Control::connect(&rig.home.socket()).is_ok().then_some(())
+        });
+        assert_eq!(rig.status()["worker_pid"], worker);
+        assert_eq!(mode(&rig.home.socket()), 0o600);
+    }
+    fs::rename(rig.home.socket(), rig.home.path().join("elsewhere")).unwrap();
+    rig.home
+        .wait_until("status answers again", DEADLINE, || Control::connect(&rig.home.socket()).is_ok().then_some(()));
+    rig.finish(daemon);
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Everything below the home that others may touch in any way; programs may be executed by nobody else either.
+fn open_to_others(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if mode(&path) & 0o077 != 0 {
+            found.push(format!("{:o} {}", mode(&path), path.display()));
+        }
+        if path.is_dir() {
+            found.extend(open_to_others(&path));
+        }
+    }
+    found
+}
+
+/// Whatever the umask is.
+#[test]
+fn the_home_is_its_owners_alone() {
+    for umask in ["000", "022", "077"] {
+        let rig = Rig::new("").hostile("ready spew=1000");
+        let mut command = rig.home.command("sh");
+        let autopilotd = rig.command();
+        command.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"]);
+        command.arg(autopilotd.get_program()).args(autopilotd.get_args());
+        let daemon = rig.start_by(command);
+        rig.ready_worker();
+        assert_eq!(mode(&rig.home.path()), 0o700, "umask {umask}");
+        for file in ["autopilotd.sock", "autopilotd.pid", "autopilotd.lock", "workers/main/output.log"] {
+            assert_eq!(mode(&rig.home.path().join(file)), 0o600, "{file}, umask {umask}");
+        }
+        assert_eq!(open_to_others(&rig.home.path().join("workers")), [""; 0], "umask {umask}");
+        rig.finish(daemon);
+    }
+}
+
+#[test]
+fn a_home_that_others_can_enter_is_closed() {
+    for before in [0o755, 0o777, 0o770] {
+        let rig = Rig::new("").hostile("ready");
+        fs::create_dir(rig.home.path()).unwrap();
+        fs::set_permissions(rig.home.path(), fs::Permissions::from_mode(before)).unwrap();
+        let daemon = rig.start();
+        assert_eq!(mode(&rig.home.path()), 0o700);
+        rig.finish(daemon);
+    }
+}
+
+/// The folder keeps others out. As root the test opens it, and the daemon still serves nobody but its owner and root.
+#[test]
+fn another_user_is_refused() {
+    const SOMEBODY: u32 = 65_533;
+    let rig = Rig::of_ordinary_user("").hostile("ready");
+    let daemon = rig.start();
+    let worker = rig.ready_worker();
+    assert_eq!((mode(&rig.home.path()), mode(&rig.home.socket())), (0o700, 0o600));
+    if is_root() {
+        let run = |user: u32, command: &str| {
+            let mut command_line = rig.home.autopilotd_command();
+            std::os::unix::process::CommandExt::uid(&mut command_line, user);
+            command_line.arg(command);
+            rig.home.start("client", command_line).into_output(DEADLINE)
+        };
+        let output = run(SOMEBODY, "status");
+        assert_eq!(output.status.code(), Some(3));
+        let root = rig.home.user_home().parent().unwrap().to_owned();
+        for (path, mode) in [(root, 0o755), (rig.home.path(), 0o755), (rig.home.socket(), 0o666)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        for command in ["status", "restart-worker", "stop-worker", "stop"] {
+            let output = run(SOMEBODY, command);
+            assert_eq!(output.status.code(), Some(6), "{command}");
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "error: this daemon belongs to another user\n");
+            assert_eq!(output.stdout, b"");
+        }
+    }
+    // Root may, and the owner.
+    let status = rig.status();
+    assert_eq!((&status["worker_pid"], &status["worker_status"]), (&worker.into(), &"running".into()));
+    let output = rig.home.autopilotd(["status"]);
+    assert_eq!(output.status.code(), Some(0));
+    rig.finish(daemon);
+}
+
+/// A daemon that was killed leaves its lock file, but not the lock.
+#[test]
+fn a_lock_left_by_a_dead_daemon_is_free() {
+    let rig = Rig::new("").hostile("ready");
+    for _ in 0..5 {
+        let mut daemon = rig.start();
+        daemon.kill();
+    }
+    let daemon = rig.start();
+    assert!(vitals::is_alive(daemon.pid()));
+    assert_eq!(rig.starts(), 1);
+    let mut control = rig.connect();
+    control.send(&request("status")).unwrap();
+    assert!(control.reply(DEADLINE).is_some());
+    rig.finish(daemon);
+}

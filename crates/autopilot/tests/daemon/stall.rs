@@ -1,0 +1,106 @@
+//! A worker that shows no life is ended and counted; whatever is life keeps it.
+
+use std::time::{Duration, Instant};
+
+use testkit::home::DEADLINE;
+
+use crate::rig::{Rig, count, last_exit, pid};
+
+const TIMEOUT_MS: u64 = 300;
+const GRACE_MS: u64 = 500;
+
+fn settings() -> String {
+    format!(
+        "stall_timeout_ms = {TIMEOUT_MS}\nstall_grace_ms = {GRACE_MS}\ninitial_backoff_ms = 60000\n\
+         stop_timeout_ms = 200\n[memory]\npoll_interval_ms = 50"
+    )
+}
+
+#[test]
+fn a_silent_worker_is_ended_after_grace_and_timeout_and_counted() {
+    let rig = Rig::new(&settings()).hostile("ignore-term");
+    let daemon = rig.start();
+    let status = rig.wait_for_state("restarting");
+    assert_eq!(last_exit(&status), "ended as stalled (killed by SIGKILL)");
+    assert_eq!((count(&status, "consecutive_failures"), rig.starts()), (1, 1));
+    assert_eq!(status["reason"], "the worker was stalled");
+    let lived_ms = status["last_exits"][0]["lived_ms"].as_u64().unwrap();
+    assert!(lived_ms >= GRACE_MS, "ended after {lived_ms} ms, within the grace period");
+    let stderr = daemon.stderr();
+    assert!(stderr.contains(" stalled: no activity for 0.5 s; sending SIGTERM, later SIGKILL\n"), "{stderr}");
+    assert!(stderr.contains("\nhint: long builds? raise restart.stall_timeout_ms\n"), "{stderr}");
+    rig.finish(daemon);
+}
+
+/// The timeout counts from the last sign of life, not from the start.
+#[test]
+fn a_worker_that_falls_silent_later_is_ended_too() {
+    let rig = Rig::new(&settings()).script("for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.1; done; exec sleep 60");
+    let daemon = rig.start();
+    let status = rig.wait_for_state("restarting");
+    assert_eq!(last_exit(&status), "ended as stalled (killed by SIGTERM)");
+    let lived_ms = status["last_exits"][0]["lived_ms"].as_u64().unwrap();
+    assert!(lived_ms >= 900 + TIMEOUT_MS, "ended after {lived_ms} ms");
+    rig.finish(daemon);
+}
+
+/// Watches a worker for several timeouts: it is left alone.
+fn lives(rig: &Rig) {
+    let daemon = rig.start();
+    let first = pid(&rig.wait_for_state("running"));
+    let until = Instant::now() + Duration::from_millis(GRACE_MS + 4 * TIMEOUT_MS);
+    rig.home.wait_until("time goes by", DEADLINE, || {
+        let status = rig.status();
+        assert_eq!((status["worker_pid"].as_i64(), &status["worker_status"]), (Some(first.into()), &"running".into()));
+        (Instant::now() > until).then_some(())
+    });
+    assert!(!daemon.stderr().contains("stalled"), "{}", daemon.stderr());
+    rig.finish(daemon);
+}
+
+#[test]
+fn a_heartbeat_is_life() {
+    lives(&Rig::new(&settings()).hostile("watchdog_ms=50"));
+}
+
+#[test]
+fn output_is_life() {
+    lives(&Rig::new(&settings()).script("while :; do echo .; sleep 0.05; done"));
+}
+
+#[test]
+fn a_growing_log_is_life() {
+    let day = "docs/logs/20260101";
+    let rig = Rig::new(&settings()).hostile(&format!("rlog={day}/000000-a.rlog rlog_ms=50"));
+    std::fs::create_dir_all(rig.home.repository().join(day)).unwrap();
+    lives(&rig);
+}
+
+#[test]
+fn without_a_timeout_silence_is_no_matter() {
+    lives(&Rig::new("stall_timeout_ms = 0\nstall_grace_ms = 0\n[memory]\npoll_interval_ms = 50").hostile("ready"));
+}
+
+#[test]
+fn the_environment_turns_the_rule_off_too() {
+    let mut rig = Rig::new("stall_timeout_ms = 100\nstall_grace_ms = 0\n[memory]\npoll_interval_ms = 50");
+    rig.home.set_env("AUTOPILOT_STALL_TIMEOUT_MS", "0");
+    lives(&rig);
+}
+
+/// A log that was there before the run, and grows by another's hand, says nothing of this worker.
+#[test]
+fn a_log_from_before_the_run_is_no_life() {
+    let rig = Rig::new(&settings()).hostile("");
+    let log = rig.home.repository().join("docs/logs/20260101/000000-old.rlog");
+    std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+    std::fs::write(&log, "old\n").unwrap();
+    let daemon = rig.start();
+    let status = rig.wait_for("the stall is noticed", |status| {
+        let text = std::fs::read_to_string(&log).unwrap();
+        std::fs::write(&log, text + "more\n").unwrap();
+        status["worker_status"] == "restarting"
+    });
+    assert!(last_exit(&status).starts_with("ended as stalled"), "{status}");
+    rig.finish(daemon);
+}
