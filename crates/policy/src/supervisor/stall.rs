@@ -22,6 +22,8 @@ pub struct Watch {
     pub succeeded: bool,
     /// It was found stalled and left alone at this time.
     pub tolerated_ms: Option<u64>,
+    /// It has said that it is ready.
+    pub announced: bool,
 }
 
 impl Watch {
@@ -34,6 +36,7 @@ impl Watch {
             extended_until_ms: 0,
             succeeded: false,
             tolerated_ms: None,
+            announced: false,
         }
     }
 

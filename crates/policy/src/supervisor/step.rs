@@ -176,7 +176,8 @@ impl Supervisor {
         match &self.state {
             State::Starting(watch) => {
                 if watch.run == run {
-                    self.state = State::Running(watch.clone());
+                    let watch = watch.clone();
+                    self.state = if watch.announced { State::Ready(watch) } else { State::Running(watch) };
                     effects.push(Effect::Note(Note::Started { run }));
                     self.answer(effects, Answer::Running(run), |c| {
                         matches!(c, Command::StartWorker | Command::RestartWorker)
@@ -229,6 +230,7 @@ impl Supervisor {
                 if watch.run == run {
                     let mut watch = watch.clone();
                     watch.active(now_ms);
+                    watch.announced = true;
                     self.state = if matches!(self.state, State::Starting(_)) {
                         // Ready before the shim's word that it runs: the word is still to come.
                         State::Starting(watch)

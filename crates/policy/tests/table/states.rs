@@ -159,3 +159,14 @@ fn each_script_leads_where_it_says() {
         assert!(there, "{name}: {state:?}");
     }
 }
+
+/// The worker and the shim speak over different sockets: who is heard first is chance.
+#[test]
+fn a_worker_may_be_ready_before_it_is_known_to_run() {
+    let mut rig = Rig::starting(Settings::default());
+    rig.play(Event::Announced(rig.run));
+    assert!(matches!(rig.machine.state(), State::Starting(_)));
+    rig.started();
+    assert!(matches!(rig.machine.state(), State::Ready(_)));
+    assert!(rig.machine.view().ready);
+}
