@@ -105,9 +105,10 @@ const LISTENER: Token = Token(1);
 const NOTIFY: Token = Token(2);
 const REMOVALS: Token = Token(3);
 const WIRE: Token = Token(4);
-const SHIM: Token = Token(5);
 const FIRST_VICTIM: u64 = 1_000;
 const FIRST_CLIENT: u64 = 1 << 32;
+/// Each run's shim has a token of its own: an end that waits to be heard must not be taken for the next run's.
+const FIRST_SHIM: u64 = 1 << 62;
 
 /// A tree without a shim is looked at this often until it is gone.
 const ORPHANS_AGAIN_MS: u64 = 20;
@@ -223,7 +224,7 @@ impl Daemon {
             NOTIFY => self.take_notifications(),
             REMOVALS => self.mend_socket(),
             WIRE => self.take_wire(),
-            SHIM => self.take_shim_end(),
+            token if token.0 >= FIRST_SHIM => self.take_shim_end(token.0 - FIRST_SHIM),
             token if token.0 >= FIRST_CLIENT => self.take_client(token, ready),
             token => self.take_victim(token),
         }
@@ -386,8 +387,8 @@ impl Daemon {
         self.degraded.push(problem);
     }
 
-    fn take_shim_end(&mut self) {
-        let Some(run) = &mut self.run else { return };
+    fn take_shim_end(&mut self, number: u64) {
+        let Some(run) = self.run.as_mut().filter(|run| run.number == number) else { return };
         let news = run.last_words();
         if let Some(shim) = run.shim.take() {
             self.poller.remove(&shim).ok();
@@ -424,7 +425,7 @@ impl Daemon {
 
     fn adopt(&mut self, run: LiveRun) -> io::Result<()> {
         if let Some(shim) = &run.shim {
-            self.poller.add(shim, SHIM, Interest::Readable)?;
+            self.poller.add(shim, Token(FIRST_SHIM + run.number), Interest::Readable)?;
         }
         self.watch_activity();
         self.last_pid = run.worker.map(|worker| worker.pid);
@@ -437,7 +438,7 @@ impl Daemon {
             self.poller.add(wire, WIRE, Interest::Readable)?;
         }
         if let Some(shim) = &run.shim {
-            self.poller.add(shim, SHIM, Interest::Readable)?;
+            self.poller.add(shim, Token(FIRST_SHIM + run.number), Interest::Readable)?;
         }
         self.said = Doing::default();
         self.run = Some(run);
