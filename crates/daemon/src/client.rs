@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use wire::control::{MAX_REPLY_BYTES, Reply, Request, VERSION, Verb};
 
@@ -43,6 +44,18 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`]
 pub fn ask(socket: &Path, verb: Verb) -> Result<Reply, AskError> {
+    exchange(socket, verb, None)
+}
+
+/// The same for a caller that does not wait for longer than so many milliseconds.
+///
+/// # Errors
+/// [`AskError`]; if the time is over, [`AskError::Broken`].
+pub fn ask_within(socket: &Path, verb: Verb, within_ms: u64) -> Result<Reply, AskError> {
+    exchange(socket, verb, Some(Duration::from_millis(within_ms.max(1))))
+}
+
+fn exchange(socket: &Path, verb: Verb, within: Option<Duration>) -> Result<Reply, AskError> {
     let place = || socket.to_owned();
     let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
@@ -55,6 +68,7 @@ pub fn ask(socket: &Path, verb: Verb) -> Result<Reply, AskError> {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => AskError::Interrupted { socket: place() },
         _ => AskError::Broken { socket: place(), error },
     };
+    stream.set_read_timeout(within).map_err(broken)?;
     let mut request = serde_json::to_vec(&Request { v: VERSION, verb }).map_err(|e| broken(io::Error::other(e)))?;
     request.push(b'\n');
     stream.write_all(&request).map_err(broken)?;

@@ -115,6 +115,13 @@ impl CreationWatch {
     }
 }
 
+/// Readable when something came into being.
+impl AsFd for CreationWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,11 +12,11 @@ use crate::environment::{Environment, MARK, NOT_FOR_THE_CLI};
 use crate::ledger::dollars;
 
 /// How to get it.
-pub(crate) const INSTALL_HINT: &str = "npm install -g @anthropic-ai/claude-code, or set AUTOPILOT_CLAUDE to its path";
+pub const INSTALL_HINT: &str = "npm install -g @anthropic-ai/claude-code, or set AUTOPILOT_CLAUDE to its path";
 
 /// Why the CLI can't be called.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Missing {
+pub enum Missing {
     #[error("claude is not in PATH")]
     NotInPath,
     #[error("there is no file {0}")]
@@ -26,7 +26,10 @@ pub(crate) enum Missing {
 }
 
 /// Looks for the CLI: every time anew, for it may be updated or come back.
-pub(crate) fn find(env: &Environment) -> Result<PathBuf, Missing> {
+///
+/// # Errors
+/// [`Missing`]
+pub fn find(env: &Environment) -> Result<PathBuf, Missing> {
     if let Some(named) = &env.claude {
         let path = PathBuf::from(named);
         if path.components().count() > 1 {

@@ -24,6 +24,7 @@ use std::fmt::Arguments;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+pub use agent::{INSTALL_HINT, Missing, find as find_claude};
 pub use environment::Environment;
 pub use exit::Exit;
 

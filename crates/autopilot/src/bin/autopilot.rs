@@ -1,7 +1,12 @@
-//! `autopilot`: see [`autopilot::worker_main`].
+//! `autopilot`: see [`autopilot::worker_main`]. Under another name it is another program: see [`autopilot::demo::part`].
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    autopilot::worker_main::main(std::env::args_os())
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match autopilot::demo::part(&arguments) {
+        Some(part) => part.play(arguments),
+        None => autopilot::worker_main::main(arguments),
+    }
 }

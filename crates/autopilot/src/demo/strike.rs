@@ -1,0 +1,124 @@
+//! The end of the demo, however it came: end all that was started, remove all that was written, and look whether that
+//! is so.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use os::child::Child;
+use os::poll::{Interest, Poller, Token};
+use os::process::{Reap, Send};
+
+use super::plot::STOP_TIMEOUT_MS;
+use super::screen::Screen;
+use super::watch::Watch;
+
+/// Until what was killed is gone, and its files can be removed.
+const PATIENCE_MS: u64 = 5_000;
+const LOOK_EVERY_MS: u64 = 10;
+
+impl Watch {
+    /// Clears the stage. Returns what could not be cleared.
+    pub(super) fn strike(mut self) -> (Screen, Vec<String>) {
+        if let Some(daemon) = self.daemon.take() {
+            // Its last words would only repeat that it ends.
+            end(daemon).ok();
+        }
+        let mut left = end_all(&self.stage.mark());
+        if let Err(error) = remove(self.stage.root()) {
+            left.push(format!("{}: {error}", self.stage.root().display()));
+        }
+        for path in self.claude_traces() {
+            if let Err(error) = remove(&path) {
+                left.push(format!("{}: {error}", path.display()));
+            }
+        }
+        (self.screen, left)
+    }
+
+    /// What the real CLI keeps of this demo's folder and sessions, each under a name that contains theirs.
+    fn claude_traces(&self) -> Vec<PathBuf> {
+        let Some(folder) = self.casting.claude_folder() else { return Vec::new() };
+        // A short name would be part of others' names.
+        let mut names: Vec<String> = self.logs.sessions.iter().filter(|id| is_uuid(id)).cloned().collect();
+        names.push(self.stage.name().to_string_lossy().into_owned());
+        let mut traces = Vec::new();
+        for kind in entries(&folder).filter(|path| path.is_dir()) {
+            let is_trace = |path: &PathBuf| {
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                names.iter().any(|known| name.contains(known.as_str()))
+            };
+            traces.extend(entries(&kind).filter(is_trace));
+        }
+        traces
+    }
+}
+
+fn is_uuid(id: &str) -> bool {
+    id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// SIGTERM, by which a daemon ends its worker and then itself; SIGKILL, if it doesn't.
+fn end(mut daemon: Child) -> io::Result<()> {
+    let poller = Poller::new()?;
+    poller.add(&daemon, Token(0), Interest::Readable)?;
+    for (signal, patience_ms) in [(Send::Term, STOP_TIMEOUT_MS + 1_000), (Send::Kill, PATIENCE_MS)] {
+        daemon.send(signal)?;
+        let until_ms = os::clock::monotonic_ms() + patience_ms;
+        while os::clock::monotonic_ms() < until_ms {
+            if daemon.reap()?.is_some() {
+                return Ok(());
+            }
+            poller.wait_until(Some(until_ms), &mut Vec::new())?;
+        }
+    }
+    Ok(())
+}
+
+/// Kills whatever carries the mark, or has become this process's child because its parent died; and reaps it.
+fn end_all(mark: &[u8]) -> Vec<String> {
+    let until_ms = os::clock::monotonic_ms() + PATIENCE_MS;
+    loop {
+        os::tree::kill_below().ok();
+        let marked = os::tree::started_with(mark).unwrap_or_default();
+        os::tree::kill_each(&marked);
+        let childless = reap_all();
+        if marked.is_empty() && childless {
+            return Vec::new();
+        }
+        if os::clock::monotonic_ms() >= until_ms {
+            let mut left: Vec<String> = marked.iter().map(|process| format!("process {}", process.pid)).collect();
+            if left.is_empty() {
+                left.push("a child that does not end".to_owned());
+            }
+            return left;
+        }
+        let waited = Poller::new().and_then(|poller| poller.wait(Some(LOOK_EVERY_MS), &mut Vec::new()));
+        if let Err(error) = waited {
+            return vec![format!("processes, perhaps: {error}")];
+        }
+    }
+}
+
+/// `true` when there is no child any more.
+fn reap_all() -> bool {
+    loop {
+        match os::process::reap_any() {
+            Ok(Reap::Ended(_)) => {}
+            Ok(Reap::NoneEnded) => return false,
+            Ok(Reap::NoChild) | Err(_) => return true,
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) if path.exists() => Err(io::Error::other("it is still there")),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
