@@ -98,7 +98,8 @@ fn hanging_worker(watch: &mut Watch) -> Result<Recovery, Trouble> {
     let at_ms = os::clock::monotonic_ms();
     before.handle()?.send(Send::Stop)?;
     let next = watch.next_run(before.run)?;
-    let noticed_ms = watch.heard(at_ms, "stalled").ok_or_else(|| Trouble::failed("nobody called the worker stalled"))?;
+    let noticed_ms =
+        watch.heard(at_ms, "stalled").ok_or_else(|| Trouble::failed("nobody called the worker stalled"))?;
     let cause = watch.status().and_then(|status| status.last_exits.first().map(|exit| exit.cause.clone()));
     if !cause.as_ref().is_some_and(|cause| cause.starts_with("ended as stalled")) {
         return Err(Trouble::failed(format!("the worker's end is explained by: {}", cause.unwrap_or_default())));
@@ -225,7 +226,8 @@ fn finished(watch: &mut Watch) -> Result<(), Trouble> {
 }
 
 fn summary(watch: &mut Watch, recoveries: &[Recovery]) {
-    let mut table = format!("\n{:<16}{:>14}   {:<32}{:>8}\n", "what happened", "recovered in", "of that configured", "rest");
+    let mut table =
+        format!("\n{:<16}{:>14}   {:<32}{:>8}\n", "what happened", "recovered in", "of that configured", "rest");
     for Recovery { what, total_ms, configured, rest_ms } in recoveries {
         let (total, rest) = (span(*total_ms), span(*rest_ms));
         table.push_str(&format!("{what:<16}{total:>14}   {configured:<32}{rest:>8}\n"));

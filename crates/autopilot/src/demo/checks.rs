@@ -107,7 +107,8 @@ impl Watch {
         self.until("the daemon has started another worker", |watch| {
             let started = watch.started(run + 1);
             // The record is written after the daemon was told; its words belong before ours.
-            Ok(started.filter(|started| watch.status().is_some_and(|status| status.worker_pid == Some(started.worker.pid))))
+            Ok(started
+                .filter(|started| watch.status().is_some_and(|status| status.worker_pid == Some(started.worker.pid))))
         })
     }
 

@@ -61,11 +61,15 @@ mod tests {
     #[test]
     fn the_leak_crosses_the_low_threshold_and_nothing_else() {
         for available_bytes in [256 * MIB, 1 << 30, 16 << 30, 1 << 40] {
-            let plan = LeakPlan::new(MemoryReading { available_bytes, total_bytes: available_bytes * 2 });
+            let plan =
+                LeakPlan::new(MemoryReading { available_bytes, total_bytes: available_bytes * 2, pressure_percent: 0 });
             assert!(available_bytes - plan.cap_bytes < plan.min_available_bytes, "{plan:?}");
             assert!(available_bytes - plan.cap_bytes > plan.critical_bytes, "{plan:?}");
             assert!(plan.cap_bytes <= available_bytes / 8 && plan.cap_bytes <= 384 * MIB, "{plan:?}");
-            assert!(plan.fits(MemoryReading { available_bytes, total_bytes: available_bytes * 2 }), "{plan:?}");
+            assert!(
+                plan.fits(MemoryReading { available_bytes, total_bytes: available_bytes * 2, pressure_percent: 0 }),
+                "{plan:?}"
+            );
             assert!(plan.victim_from_bytes < available_bytes - plan.min_available_bytes, "{plan:?}");
         }
     }

@@ -230,7 +230,8 @@ impl Watch {
             let line: Vec<u8> = self.partial.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line).trim_end().to_owned();
             // Its introduction and its hints are for operators.
-            let shown = !line.starts_with("Starting autopilotd") && !line.starts_with(' ') && !line.starts_with("hint:");
+            let shown =
+                !line.starts_with("Starting autopilotd") && !line.starts_with(' ') && !line.starts_with("hint:");
             if shown {
                 self.screen.event(Who::Daemon, &line);
             }
@@ -271,13 +272,17 @@ impl Watch {
     pub(super) fn circumstances(&mut self) -> Vec<String> {
         let mut hints = Vec::new();
         if let Some(status) = self.status() {
-            let doing = [status.worker_phase, status.worker_message].into_iter().flatten().collect::<Vec<_>>().join(", ");
-            hints.push(format!("the worker was {} ({doing}); restarts: {}", status.worker_status, status.total_restarts));
+            let doing =
+                [status.worker_phase, status.worker_message].into_iter().flatten().collect::<Vec<_>>().join(", ");
+            hints.push(format!(
+                "the worker was {} ({doing}); restarts: {}",
+                status.worker_status, status.total_restarts
+            ));
             hints.extend(status.last_exits.first().map(|exit| format!("its last exit: {}", exit.cause)));
         }
         let output = fs::read_to_string(self.stage.home().output_log()).unwrap_or_default();
-        let errors = output.lines().filter(|line| line.starts_with("error") || line.contains("claude:"));
-        hints.extend(errors.last().map(|line| format!("it said: {line}")));
+        let mut errors = output.lines().filter(|line| line.starts_with("error") || line.contains("claude:"));
+        hints.extend(errors.next_back().map(|line| format!("it said: {line}")));
         hints
     }
 }
@@ -300,7 +305,11 @@ fn take(pipe: &OwnedFd, into: &mut Vec<u8>) -> bool {
 
 fn shortened(words: &str) -> String {
     const MOST: usize = 100;
-    if words.chars().count() <= MOST { words.to_owned() } else { words.chars().take(MOST).chain("...".chars()).collect() }
+    if words.chars().count() <= MOST {
+        words.to_owned()
+    } else {
+        words.chars().take(MOST).chain("...".chars()).collect()
+    }
 }
 
 /// A process of a record.
