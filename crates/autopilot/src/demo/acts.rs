@@ -6,10 +6,11 @@
 
 use os::child::Ended;
 use os::process::{Identity, Send};
+use policy::supervisor::MemoryReading;
 use wire::control::Verb;
 
 use super::checks::runs;
-use super::plot::{DELAY_MS, STEPS, memory};
+use super::plot::{DELAY_MS, LeakPlan, STEPS, memory};
 use super::screen::{Who, span};
 use super::watch::{Trouble, Watch};
 
@@ -48,7 +49,7 @@ fn introduce(watch: &mut Watch) {
     } else {
         watch.screen.plain(
             "The agent is a scripted stand-in: no account, no network, no cost. Daemon and worker are the real ones. \
-             It takes about 15 seconds.",
+             It takes about ten seconds.",
         );
     }
     watch.screen.plain(&format!("Everything happens in {}", watch.stage.root().display()));
@@ -56,7 +57,7 @@ fn introduce(watch: &mut Watch) {
 
 fn normal_work(watch: &mut Watch) -> Result<(), Trouble> {
     watch.screen.act(1, STEPS, "Normal work: the agent's tool calls write a file, line by line");
-    watch.start_daemon_for_this_moment()?;
+    watch.start_daemon(LeakPlan::none(memory()?))?;
     let at_work = watch.at_work(1)?;
     watch.let_write(1, "")?;
     at_work.check_worker_lives()?;
@@ -131,7 +132,8 @@ fn killed_daemon(watch: &mut Watch) -> Result<Recovery, Trouble> {
     before.check_worker_lives()?;
     watch.screen.event(Who::Demo, &format!("worker {} works on without a daemon; starting another", before.pid()));
     watch.pause(BREATH_MS)?;
-    let started_ms = watch.start_daemon_for_this_moment()?;
+    // The next act's threshold, for the memory of this moment.
+    let started_ms = watch.start_daemon(LeakPlan::new(memory()?))?;
     let status = watch.until("the new daemon answers", |watch| Ok(watch.status()))?;
     let total_ms = os::clock::monotonic_ms().saturating_sub(started_ms);
     without_daemon.check_untouched()?;
@@ -155,22 +157,20 @@ fn killed_daemon(watch: &mut Watch) -> Result<Recovery, Trouble> {
 fn leak(watch: &mut Watch) -> Result<Recovery, Trouble> {
     watch.screen.act(5, STEPS, "A leak: a `node` that the agent's tool has started grows and grows");
     let before = watch.at_work(5)?;
-    if !watch.leak.fits(memory()?) {
-        watch.screen.event(Who::Demo, "others took or freed much memory just now: new threshold, new daemon");
-        watch.kill_daemon()?;
-        watch.start_daemon_for_this_moment()?;
-        watch.until("the new daemon answers", |watch| Ok(watch.status()))?;
-    }
-    let plan = watch.leak;
+    let plan = fitting_plan(watch)?;
     let megabytes = plan.bytes_per_second >> 20;
-    watch.screen.event(Who::Demo, &format!("has a `node` started that leaks {megabytes} MB a second"));
+    let low = daemon::memory_text(MemoryReading { available_bytes: plan.min_available_bytes, ..memory()? });
+    watch.screen.event(
+        Who::Demo,
+        &format!("lets the tool start a `node` that leaks {megabytes} MB a second; memory counts as low here below {low}"),
+    );
     let began_ms = os::clock::monotonic_ms();
     watch.stage.give_cue(5, &format!("{} {}", plan.cap_bytes, plan.bytes_per_second))?;
     let node = watch.until("the leaking child is there", |_| {
         let below = os::proc::descendants(os::proc::root(), before.pid()).unwrap_or_default();
         Ok(below.into_iter().find(|(_, stat)| stat.name == "node").map(|(process, _)| process))
     })?;
-    let (held_bytes, total_ms) = outlive(watch, node)?;
+    let (held_bytes, total_ms) = outlive(watch, node, plan.min_available_bytes)?;
     watch.line_written(5)?;
     if watch.heard(began_ms, &format!("to process {} ", node.pid)).is_none() {
         return Err(Trouble::failed(format!("process {} ended, but not by the daemon", node.pid)));
@@ -186,12 +186,26 @@ fn leak(watch: &mut Watch) -> Result<Recovery, Trouble> {
     Ok(Recovery { what: "child leaked", total_ms, configured: "-".to_owned(), rest_ms: total_ms })
 }
 
+/// The plan that the daemon has, or a new one with a new daemon, if others took or freed much memory just now.
+fn fitting_plan(watch: &mut Watch) -> Result<LeakPlan, Trouble> {
+    let reading = memory()?;
+    if let Some(plan) = watch.leak.filter(|plan| plan.fits(reading)) {
+        return Ok(plan);
+    }
+    watch.screen.event(Who::Demo, "others took or freed much memory just now: new threshold, new daemon");
+    watch.kill_daemon()?;
+    let plan = LeakPlan::new(reading);
+    watch.start_daemon(plan)?;
+    watch.until("the new daemon answers", |watch| Ok(watch.status()))?;
+    Ok(plan)
+}
+
 /// Waits for the end of a process that leaks. What it held at last, and how long it lived with too little memory left.
-fn outlive(watch: &mut Watch, node: Identity) -> Result<(u64, u64), Trouble> {
+fn outlive(watch: &mut Watch, node: Identity, threshold_bytes: u64) -> Result<(u64, u64), Trouble> {
     let (mut held_bytes, mut low_ms) = (0, None);
-    watch.until("the leaking child is ended", |watch| {
+    watch.until("the leaking child is ended", |_| {
         let now_ms = os::clock::monotonic_ms();
-        if low_ms.is_none() && memory()?.available_bytes < watch.leak.min_available_bytes {
+        if low_ms.is_none() && memory()?.available_bytes < threshold_bytes {
             low_ms = Some(now_ms);
         }
         if runs(node) {

@@ -16,6 +16,7 @@ mod stage;
 mod standin;
 mod strike;
 mod tool;
+mod traces;
 mod watch;
 
 use std::process::ExitCode;
@@ -62,9 +63,13 @@ fn finish(mut watch: Watch, played: Result<(), Trouble>) -> ExitCode {
         (trouble.code(), trouble.to_string(), watch.circumstances())
     });
     let seconds = watch.screen.seconds();
+    let real = watch.casting.is_real();
     let (mut screen, left) = watch.strike();
     if left.is_empty() {
         screen.plain("Left behind: nothing. No process and no file of the demo is there any more.");
+        if real {
+            screen.plain("(Claude Code itself keeps a note of each session's start; it clears such notes away.)");
+        }
     }
     let (code, failure) = match failure {
         None if left.is_empty() => {

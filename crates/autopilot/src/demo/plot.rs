@@ -12,7 +12,7 @@ pub(super) const STOP_TIMEOUT_MS: u64 = 2_000;
 const MIB: u64 = 1 << 20;
 
 /// The leak and the thresholds around it, for the memory that this machine has at this moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LeakPlan {
     /// With less than this available, the daemon acts.
     pub(super) min_available_bytes: u64,
@@ -39,6 +39,12 @@ impl LeakPlan {
             cap_bytes: room.saturating_mul(2),
             bytes_per_second: room.saturating_mul(3) / 2,
         }
+    }
+
+    /// Until there is a leak: an agent that takes some memory for itself is none.
+    pub(super) fn none(reading: MemoryReading) -> Self {
+        let min_available_bytes = reading.available_bytes / 4;
+        Self { min_available_bytes, critical_bytes: min_available_bytes / 2, ..Self::new(reading) }
     }
 
     /// Whether the leak still crosses the threshold, and only the leak does.

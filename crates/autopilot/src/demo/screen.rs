@@ -160,9 +160,13 @@ fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// `12 ms`, `3.4 s`.
+/// `12 ms`, `3.4 s`, `3 s`.
 pub(super) fn span(ms: u64) -> String {
-    if ms < 1_000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1_000, ms % 1_000 / 100) }
+    match (ms / 1_000, ms % 1_000 / 100) {
+        (0, _) => format!("{ms} ms"),
+        (seconds, 0) => format!("{seconds} s"),
+        (seconds, tenths) => format!("{seconds}.{tenths} s"),
+    }
 }
 
 #[cfg(test)]
@@ -179,6 +183,6 @@ mod tests {
 
     #[test]
     fn spans_are_short() {
-        assert_eq!([3, 999, 1_000, 3_456].map(span), ["3 ms", "999 ms", "1.0 s", "3.4 s"]);
+        assert_eq!([3, 999, 1_000, 3_456].map(span), ["3 ms", "999 ms", "1 s", "3.4 s"]);
     }
 }

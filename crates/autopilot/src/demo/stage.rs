@@ -39,8 +39,11 @@ impl Stage {
 
     /// The stage of the demo below which this process runs.
     pub(super) fn from_environment() -> Option<Self> {
-        let root = std::env::vars_os().find(|(name, _)| name == VARIABLE)?.1;
-        Some(Self { root: root.into() })
+        std::env::vars_os().find(|(name, _)| name == VARIABLE).map(|(_, root)| Self::at(root.into()))
+    }
+
+    pub(super) fn at(root: PathBuf) -> Self {
+        Self { root }
     }
 
     pub(super) fn root(&self) -> &Path {

@@ -1,7 +1,7 @@
 //! The end of the demo, however it came: end all that was started, remove all that was written, and look whether that
 //! is so.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
 
 use os::child::Child;
@@ -10,6 +10,7 @@ use os::process::{Reap, Send};
 
 use super::plot::STOP_TIMEOUT_MS;
 use super::screen::Screen;
+use super::traces;
 use super::watch::Watch;
 
 /// Until what was killed is gone, and its files can be removed.
@@ -27,38 +28,14 @@ impl Watch {
         if let Err(error) = remove(self.stage.root()) {
             left.push(format!("{}: {error}", self.stage.root().display()));
         }
-        for path in self.claude_traces() {
+        let traces = self.casting.claude_folder().map(|folder| traces::of(&folder, &self.stage, &self.logs.sessions));
+        for path in traces.unwrap_or_default() {
             if let Err(error) = remove(&path) {
                 left.push(format!("{}: {error}", path.display()));
             }
         }
         (self.screen, left)
     }
-
-    /// What the real CLI keeps of this demo's folder and sessions, each under a name that contains theirs.
-    fn claude_traces(&self) -> Vec<PathBuf> {
-        let Some(folder) = self.casting.claude_folder() else { return Vec::new() };
-        // A short name would be part of others' names.
-        let mut names: Vec<String> = self.logs.sessions.iter().filter(|id| is_uuid(id)).cloned().collect();
-        names.push(self.stage.name().to_string_lossy().into_owned());
-        let mut traces = Vec::new();
-        for kind in entries(&folder).filter(|path| path.is_dir()) {
-            let is_trace = |path: &PathBuf| {
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                names.iter().any(|known| name.contains(known.as_str()))
-            };
-            traces.extend(entries(&kind).filter(is_trace));
-        }
-        traces
-    }
-}
-
-fn is_uuid(id: &str) -> bool {
-    id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
-}
-
-fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// SIGTERM, by which a daemon ends its worker and then itself; SIGKILL, if it doesn't.

@@ -14,7 +14,7 @@ use wire::run::{Ended, Process, Started};
 
 use super::agents::Casting;
 use super::logs::{Logs, Said};
-use super::plot::{LeakPlan, memory};
+use super::plot::LeakPlan;
 use super::screen::{Screen, Who};
 use super::stage::{Stage, VARIABLE};
 
@@ -98,7 +98,7 @@ pub(super) struct Watch {
     pub(super) logs: Logs,
     pub(super) daemon: Option<Child>,
     /// The thresholds that the daemon has.
-    pub(super) leak: LeakPlan,
+    pub(super) leak: Option<LeakPlan>,
     /// What the daemon said, and when.
     pub(super) words: Vec<(u64, String)>,
     /// The beginning of a line of the daemon.
@@ -113,12 +113,11 @@ impl Watch {
         poller.add(&signals, SIGNALS, Interest::Readable)?;
         let logs = Logs::new(&stage.repository());
         let (words, partial) = (Vec::new(), Vec::new());
-        let leak = LeakPlan::default();
-        Ok(Self { stage, casting, screen, logs, daemon: None, leak, words, partial, signals, poller })
+        Ok(Self { stage, casting, screen, logs, daemon: None, leak: None, words, partial, signals, poller })
     }
 
-    /// Starts a daemon, whose words are shown from now on. Says when.
-    fn start_daemon(&mut self) -> Result<u64, Trouble> {
+    /// Its words are shown from now on. Says when it was started.
+    fn execute_daemon(&mut self) -> Result<u64, Trouble> {
         let program = self.stage.program("autopilotd");
         let claude = self.casting.claude.clone().unwrap_or_else(|| self.stage.program("claude"));
         let env: Vec<(OsString, OsString)> = vec![
@@ -139,11 +138,11 @@ impl Watch {
         Ok(at_ms)
     }
 
-    /// Starts a daemon whose memory thresholds fit what is available now.
-    pub(super) fn start_daemon_for_this_moment(&mut self) -> Result<u64, Trouble> {
-        self.leak = LeakPlan::new(memory()?);
-        self.stage.configure(&self.casting, self.leak)?;
-        self.start_daemon()
+    /// Starts a daemon with the settings of this plan.
+    pub(super) fn start_daemon(&mut self, leak: LeakPlan) -> Result<u64, Trouble> {
+        self.stage.configure(&self.casting, leak)?;
+        self.leak = Some(leak);
+        self.execute_daemon()
     }
 
     /// SIGKILL. Returns its pid when it is dead.
@@ -210,8 +209,8 @@ impl Watch {
                 let again = self.logs.sessions.iter().filter(|known| *known == session).count() > 1;
                 format!("session {first} {}", if again { "resumed" } else { "begun" })
             }
-            Said::Call(command) => format!("runs {command}"),
-            Said::Output(output) => output.clone(),
+            Said::Call(command) => format!("runs {}", shortened(command)),
+            Said::Output(output) => shortened(output),
             Said::Words(words) => format!("\"{}\"", shortened(words)),
             Said::End { .. } => return,
         };
@@ -305,11 +304,9 @@ fn take(pipe: &OwnedFd, into: &mut Vec<u8>) -> bool {
 
 fn shortened(words: &str) -> String {
     const MOST: usize = 100;
-    if words.chars().count() <= MOST {
-        words.to_owned()
-    } else {
-        words.chars().take(MOST).chain("...".chars()).collect()
-    }
+    // The log's sign for a line's end, which not every terminal has.
+    let words = words.replace('⏎', "");
+    if words.chars().count() <= MOST { words } else { words.chars().take(MOST).chain("...".chars()).collect() }
 }
 
 /// A process of a record.
