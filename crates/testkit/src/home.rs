@@ -305,6 +305,13 @@ impl Home {
         self.processes().into_iter().filter(executes).collect()
     }
 
+    /// What the real CLI has written down of its sessions; a session goes on from there after a kill.
+    pub fn claude_transcripts(&self) -> String {
+        let projects = fs::read_dir(self.user_home().join(".claude/projects")).into_iter().flatten().flatten();
+        let files = projects.flat_map(|project| files_in(&project.path()));
+        files.map(|path| fs::read_to_string(path).unwrap_or_default()).collect()
+    }
+
     /// The process with this pid, if it was started through this home and still runs.
     pub fn process(&self, pid: u64) -> Option<Process> {
         self.processes().into_iter().find(|process| u64::try_from(process.pid) == Ok(pid))
@@ -353,6 +360,12 @@ impl Home {
 
     fn report(&self) {
         eprintln!("processes: {:#?}", self.processes());
+        if self.path().join("autopilotd.sock").exists() {
+            let mut command = self.command(&self.binaries.autopilotd);
+            command.arg("status");
+            // What it says is among what all programs said; a daemon that does not answer is left alone.
+            self.start("status-at-the-end", command).ends_within(Duration::from_secs(2));
+        }
         let mut said: Vec<PathBuf> = files_in(&self.root.join("said"));
         said.extend(files_in(&self.path().join("workers/main")).into_iter().filter(|path| is_output_log(path)));
         said.extend(self.rlogs().into_iter().map(|rlog| rlog.path));

@@ -4,7 +4,7 @@ use testkit::fake_api::{Answer, FakeApi, Gate, Script};
 use testkit::netns::isolated;
 use testkit::{claude, home};
 
-use crate::job::DEADLINE;
+use crate::job::{DEADLINE, wait_for_mid_turn};
 
 #[test]
 fn the_real_cli_edits_a_file_through_the_fake_api() {
@@ -44,7 +44,7 @@ fn the_real_cli_killed_in_mid_turn_resumes_its_session() {
         };
 
         let mut first = start(&["--session-id", session, "do it"]);
-        gate.wait_for_arrival(DEADLINE);
+        wait_for_mid_turn(&home, &gate);
         first.kill();
         home.wait_until_nothing_runs(DEADLINE);
         api.set_script(Script::steps([call, Answer::text("Done.")]));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::fake_api::{Answer, FakeApi, Script};
+use testkit::fake_api::{Answer, FakeApi, Gate, Script};
 use testkit::home::{Home, Started};
 use testkit::rlog::Rlog;
 
@@ -43,6 +43,17 @@ pub(crate) fn all_done() -> Answer {
 /// The tool call, then the end.
 pub(crate) fn whole_job() -> Script {
     Script::steps([call(), all_done()])
+}
+
+/// Waits until the API holds the answer to the tool's result, and the CLI has written that result down.
+///
+/// It writes a moment after it asks. Killed before that it has forgotten that the tool ran; a model is then told to check
+/// what is done, but the script here cannot.
+pub(crate) fn wait_for_mid_turn(home: &Home, gate: &Gate) {
+    gate.wait_for_arrival(DEADLINE);
+    home.wait_until("the CLI has written the tool's result down", DEADLINE, || {
+        home.claude_transcripts().contains("\"tool_result\"").then_some(())
+    });
 }
 
 /// `autopilot run` for the job, as a person starts it.

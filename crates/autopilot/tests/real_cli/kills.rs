@@ -6,7 +6,7 @@ use testkit::netns::isolated;
 
 use crate::job::{
     DEADLINE, all_done, call, call_that_leaves_a_child, child_runs, end_reasons, expect_code, expect_done_once,
-    start_full_auto, wait_for_child, whole_job,
+    start_full_auto, wait_for_child, wait_for_mid_turn, whole_job,
 };
 
 /// Who is killed.
@@ -36,7 +36,10 @@ fn the_job_survives(victim: Victim, moment: Moment) {
     let mut api = FakeApi::start(held);
     home.use_real_claude(&api);
     let mut worker = start_full_auto(&home);
-    gate.wait_for_arrival(DEADLINE);
+    match moment {
+        Moment::BeforeTheTool => gate.wait_for_arrival(DEADLINE),
+        Moment::AfterTheTool => wait_for_mid_turn(&home, &gate),
+    }
     // What comes after the kill is answered at once; the answer held now never arrives.
     api.set_script(whole_job());
 
@@ -99,7 +102,7 @@ fn what_was_left_behind_is_ended(victim: Victim) {
     let mut api = FakeApi::start(Script::steps([call_that_leaves_a_child(), all_done().held_by(&gate)]));
     home.use_real_claude(&api);
     let mut worker = start_full_auto(&home);
-    gate.wait_for_arrival(DEADLINE);
+    wait_for_mid_turn(&home, &gate);
     wait_for_child(&home);
     api.set_script(whole_job());
     let agents = home.claude_processes();
@@ -134,7 +137,7 @@ fn a_terminated_worker_ends_its_cli_and_the_next_one_goes_on() {
         let mut api = FakeApi::start(Script::steps([call(), all_done().held_by(&gate)]));
         home.use_real_claude(&api);
         let mut worker = start_full_auto(&home);
-        gate.wait_for_arrival(DEADLINE);
+        wait_for_mid_turn(&home, &gate);
         api.set_script(whole_job());
 
         worker.signal(testkit::home::Signal::TERM);

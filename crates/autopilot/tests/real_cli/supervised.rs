@@ -8,7 +8,8 @@ use testkit::home::{Home, Started};
 use testkit::netns::isolated;
 
 use crate::job::{
-    DEADLINE, FILE, all_done, call, call_that_leaves_a_child, end_reasons, expect_done_once, wait_for_child, whole_job,
+    DEADLINE, FILE, all_done, call, call_that_leaves_a_child, end_reasons, expect_done_once, wait_for_child,
+    wait_for_mid_turn, whole_job,
 };
 
 const CONFIG: &str = "project = \"demo\"\nprompt = \"Append a line to once.txt.\"\nmax_turns = 50\n\n\
@@ -53,7 +54,7 @@ fn a_worker_killed_in_mid_turn_is_replaced_and_the_job_finished() {
     isolated(|| {
         let (home, mut api, gate) = job_held_in_mid_turn();
         let mut daemon = home.start_daemon::<&str>([]);
-        gate.wait_for_arrival(DEADLINE);
+        wait_for_mid_turn(&home, &gate);
         api.set_script(whole_job());
         let first = worker_pid(&home.wait_for_status("a worker runs", |status| status["worker_pid"].is_u64()));
 
@@ -74,7 +75,7 @@ fn a_cli_killed_in_mid_turn_is_replaced_by_its_worker() {
     isolated(|| {
         let (home, mut api, gate) = job_held_in_mid_turn();
         let mut daemon = home.start_daemon::<&str>([]);
-        gate.wait_for_arrival(DEADLINE);
+        wait_for_mid_turn(&home, &gate);
         api.set_script(whole_job());
 
         home.claude_processes().iter().for_each(|agent| home.kill(agent));
@@ -92,7 +93,7 @@ fn a_daemon_killed_in_mid_turn_is_replaced_and_the_worker_left_alone() {
     isolated(|| {
         let (home, api, gate) = job_held_in_mid_turn();
         let mut first_daemon = home.start_daemon::<&str>([]);
-        gate.wait_for_arrival(DEADLINE);
+        wait_for_mid_turn(&home, &gate);
         let worker = worker_pid(&home.wait_for_status("a worker runs", |status| status["worker_pid"].is_u64()));
 
         first_daemon.kill();
@@ -113,7 +114,7 @@ fn all_three_killed_at_once_are_replaced_and_the_job_finished() {
     isolated(|| {
         let (home, mut api, gate) = job_held_in_mid_turn();
         let mut first_daemon = home.start_daemon::<&str>([]);
-        gate.wait_for_arrival(DEADLINE);
+        wait_for_mid_turn(&home, &gate);
         api.set_script(whole_job());
         let worker = worker_pid(&home.wait_for_status("a worker runs", |status| status["worker_pid"].is_u64()));
         let agents = home.claude_processes();
@@ -136,7 +137,7 @@ fn a_daemon_stopped_in_mid_turn_leaves_nothing_and_the_next_one_goes_on() {
         let (home, mut api, gate) = job_held_in_mid_turn();
         api.set_script(Script::steps([call_that_leaves_a_child(), all_done().held_by(&gate)]));
         let mut first_daemon = home.start_daemon::<&str>([]);
-        gate.wait_for_arrival(DEADLINE);
+        wait_for_mid_turn(&home, &gate);
         wait_for_child(&home);
         api.set_script(whole_job());
 

@@ -56,6 +56,11 @@ impl Started {
         self.child.try_wait().expect("wait for our own child").is_some()
     }
 
+    /// Whether it ends in time.
+    pub fn ends_within(&self, longest: Duration) -> bool {
+        wait_for_exit(&self.pidfd, longest)
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
