@@ -50,10 +50,13 @@ impl Looked {
 }
 
 impl Activity {
-    /// From now on, for a run in `working_dir`. What exists by now is not this run's.
-    pub(crate) fn begin(working_dir: &Path, output: PathBuf) -> Self {
+    /// From now on, for a run in `working_dir`. What exists by now is not this run's. `watch`: of the run before.
+    pub(crate) fn begin(working_dir: &Path, output: PathBuf, mut watch: Option<CreationWatch>) -> Self {
         let logs = working_dir.join("docs/logs");
-        let watch = CreationWatch::new().ok();
+        match &mut watch {
+            Some(watch) => watch.clear(),
+            None => watch = CreationWatch::new().ok(),
+        }
         let mark = mark(&output);
         let said = Said::from(mark.map_or(0, |(_, size, _, _)| size));
         let output = Looked { path: output, mark, said };
@@ -62,11 +65,16 @@ impl Activity {
         activity
     }
 
+    /// The run is over: what the next one can use.
+    pub(crate) fn into_watch(self) -> Option<CreationWatch> {
+        self.watch
+    }
+
     /// The worker named its own log: then no other one counts.
     pub(crate) fn told(&mut self, log: PathBuf) {
         if !self.told {
             self.files.clear();
-            self.watch = None;
+            self.watch.iter_mut().for_each(CreationWatch::clear);
             self.told = true;
         }
         self.track(log);
@@ -176,7 +184,7 @@ mod tests {
         for existing in ["", "docs", "docs/logs", "docs/logs/20260101"] {
             let folder = tempfile::tempdir().unwrap();
             std::fs::create_dir_all(folder.path().join(existing)).unwrap();
-            let mut activity = Activity::begin(folder.path(), folder.path().join("output"));
+            let mut activity = Activity::begin(folder.path(), folder.path().join("output"), None);
             assert!(activity.look() == Sign::Nothing, "{existing}: nothing yet");
             let log = folder.path().join("docs/logs/20260101/090000-a.rlog");
             write(&log, "one\n");
@@ -195,7 +203,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let old = folder.path().join("docs/logs/20260101/090000-old.rlog");
         write(&old, "old\n");
-        let mut activity = Activity::begin(folder.path(), folder.path().join("output"));
+        let mut activity = Activity::begin(folder.path(), folder.path().join("output"), None);
         write(&old, "old\nand growing\n");
         assert!(activity.look() == Sign::Nothing);
         write(&folder.path().join("output"), "a line\n");
@@ -207,7 +215,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let own = folder.path().join("docs/logs/20260101/090000-own.rlog");
         write(&own, "own\n");
-        let mut activity = Activity::begin(folder.path(), folder.path().join("output"));
+        let mut activity = Activity::begin(folder.path(), folder.path().join("output"), None);
         activity.told(own.clone());
         assert!(activity.look() == Sign::Progress);
         write(&folder.path().join("docs/logs/20260101/090001-strange.rlog"), "x\n");

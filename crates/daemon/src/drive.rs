@@ -9,7 +9,7 @@ use os::files::Lock;
 use os::poll::{Interest, Poller, Ready, Token};
 use os::process::{Pidfd, Reap};
 use os::signals::{Signal, SignalPipe};
-use os::watch::RemovalWatch;
+use os::watch::{CreationWatch, RemovalWatch};
 use policy::supervisor::{Command, Effect, Event, Exit, MemoryReading, Note, RequestId, RunId, Supervisor};
 use wire::control::{LastExit, Reply, Request, Verb};
 
@@ -49,6 +49,8 @@ pub struct Daemon {
     pub(crate) requests: BTreeMap<RequestId, ClientId>,
     pub(crate) run: Option<LiveRun>,
     pub(crate) activity: Option<Activity>,
+    /// Of the last run, for the next one.
+    spare_watch: Option<CreationWatch>,
     pub(crate) victims: Vec<Victim>,
     pub(crate) surveyed: survey::Found,
     pub(crate) events: VecDeque<Event>,
@@ -147,6 +149,7 @@ impl Daemon {
             requests: BTreeMap::new(),
             run: None,
             activity: None,
+            spare_watch: None,
             victims: Vec::new(),
             surveyed: survey::Found::default(),
             events: VecDeque::new(),
@@ -419,7 +422,7 @@ impl Daemon {
             self.poller.remove(shim).ok();
         }
         self.orphans_due_ms = None;
-        self.activity = None;
+        self.spare_watch = self.activity.take().and_then(Activity::into_watch);
         self.victims.clear();
     }
 
@@ -447,7 +450,7 @@ impl Daemon {
 
     pub(crate) fn watch_activity(&mut self) {
         let working_dir = &self.launching.config().job.working_dir.value;
-        self.activity = Some(Activity::begin(working_dir, self.home.output_log()));
+        self.activity = Some(Activity::begin(working_dir, self.home.output_log(), self.spare_watch.take()));
     }
 
     fn take_victim(&mut self, token: Token) {

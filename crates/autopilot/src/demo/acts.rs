@@ -162,7 +162,9 @@ fn leak(watch: &mut Watch) -> Result<Recovery, Trouble> {
     let low = daemon::memory_text(MemoryReading { available_bytes: plan.min_available_bytes, ..memory()? });
     watch.screen.event(
         Who::Demo,
-        &format!("lets the tool start a `node` that leaks {megabytes} MB a second; memory counts as low here below {low}"),
+        &format!(
+            "lets the tool start a `node` that leaks {megabytes} MB a second; memory counts as low here below {low}"
+        ),
     );
     let began_ms = os::clock::monotonic_ms();
     watch.stage.give_cue(5, &format!("{} {}", plan.cap_bytes, plan.bytes_per_second))?;
