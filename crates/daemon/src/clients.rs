@@ -7,8 +7,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use os::poll::{Interest, Poller, Token};
 use wire::control::{FailedKind, MAX_REQUEST_BYTES, Reply, Request, VERSION};
 
-/// So many connections are served at once. One more takes the place of the one that has been idle for longest.
-const MAX_CLIENTS: usize = 256;
+/// So many connections are served at once, where descriptors are not scarce. One more takes the place of the one that
+/// has been idle for longest.
+const MAX_CLIENTS: u64 = 256;
+
+/// So many descriptors are left for what the daemon does besides; a start of the worker takes the most.
+const OTHER_DESCRIPTORS: u64 = 32;
 
 #[derive(Debug)]
 struct Client {
@@ -30,6 +34,7 @@ pub(crate) struct Clients {
     next: u64,
     uses: u64,
     first_token: u64,
+    most: usize,
 }
 
 /// Whose request it is; never used twice.
@@ -39,7 +44,9 @@ pub(crate) struct ClientId(pub(crate) u64);
 impl Clients {
     /// The tokens from `first_token` on are theirs.
     pub(crate) fn new(first_token: u64) -> Self {
-        Self { clients: BTreeMap::new(), next: 0, uses: 0, first_token }
+        let free = os::process::most_descriptors().saturating_sub(OTHER_DESCRIPTORS);
+        let most = usize::try_from(free.clamp(1, MAX_CLIENTS)).unwrap_or(1);
+        Self { clients: BTreeMap::new(), next: 0, uses: 0, first_token, most }
     }
 
     pub(crate) fn owner_of(&self, token: Token) -> Option<ClientId> {
@@ -77,7 +84,7 @@ impl Clients {
     }
 
     fn make_room(&mut self) {
-        while self.clients.len() >= MAX_CLIENTS {
+        while self.clients.len() >= self.most {
             // Whoever waits for an answer goes last.
             let Some(idle) = self.clients.iter().min_by_key(|(_, c)| (c.busy, c.used)).map(|(&id, _)| id) else {
                 return;
@@ -86,11 +93,21 @@ impl Clients {
         }
     }
 
-    /// Read what a client sent; a whole request, if there is one now.
-    pub(crate) fn read(&mut self, id: ClientId, poller: &Poller) -> Option<Request> {
+    /// Read what a client sent; a whole request, if there is one now. While it waits for an answer nothing is read: what
+    /// it sends meanwhile stays with the kernel, and that it has nothing more to say does not mean that it has gone.
+    pub(crate) fn read(&mut self, id: ClientId, hung_up: bool, poller: &Poller) -> Option<Request> {
         let used = self.touch();
+        let token = Token(self.first_token + id.0);
         let client = self.clients.get_mut(&id.0)?;
         client.used = used;
+        if client.busy {
+            if hung_up {
+                self.clients.remove(&id.0);
+            } else {
+                poller.change(&client.stream, token, Interest::Nothing).ok();
+            }
+            return None;
+        }
         if client.closing {
             // It was told; whatever else it sends is of no interest, only that it goes.
             let mut sink = [0_u8; 4096];

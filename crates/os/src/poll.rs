@@ -17,6 +17,8 @@ pub enum Interest {
     Readable,
     /// Room to write, or the other end gone.
     Writable,
+    /// Only that the other end is gone altogether.
+    Nothing,
 }
 
 /// What happened to one descriptor.
@@ -113,6 +115,7 @@ fn flags(interest: Interest) -> epoll::EventFlags {
     match interest {
         Interest::Readable => epoll::EventFlags::IN,
         Interest::Writable => epoll::EventFlags::OUT,
+        Interest::Nothing => epoll::EventFlags::empty(),
     }
 }
 
@@ -134,6 +137,10 @@ mod tests {
         ours.write_all(b"x").unwrap();
         poller.wait(Some(5_000), &mut ready).unwrap();
         assert_eq!(ready, [Ready { token: Token(7), readable: true, writable: false, hung_up: false }]);
+        poller.change(&theirs, Token(7), Interest::Nothing).unwrap();
+        ours.shutdown(std::net::Shutdown::Write).unwrap();
+        poller.wait(Some(0), &mut ready).unwrap();
+        assert_eq!(ready, [], "it still listens");
         drop(ours);
         poller.wait(Some(5_000), &mut ready).unwrap();
         assert!(ready[0].hung_up);

@@ -62,6 +62,13 @@ pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// So many descriptors this process may have open at once.
+#[must_use]
+pub fn most_descriptors() -> u64 {
+    // None: without a limit.
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// A process that ended, as its parent is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reaped {
