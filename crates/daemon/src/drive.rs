@@ -61,6 +61,8 @@ pub struct Daemon {
     pub(crate) memory: (MemoryReading, u64),
     pub(crate) said: Doing,
     pub(crate) degraded: Vec<String>,
+    /// Of the newest run's output.
+    lost_bytes: u64,
     pub(crate) halted: bool,
     /// Requests that were sent before the answer to the one before.
     pub(crate) later: VecDeque<(ClientId, Request)>,
@@ -80,7 +82,9 @@ pub struct Daemon {
     told_to_end: bool,
     /// When to look again at a tree without a shim.
     pub(crate) orphans_due_ms: Option<u64>,
-    _lock: Lock,
+    /// Who asked for the end, to be told when nothing of it is left to come.
+    pub(crate) farewells: Vec<(ClientId, Reply)>,
+    lock: Option<Lock>,
 }
 
 /// A process that is ended for want of memory, and with it what was below it.
@@ -160,6 +164,7 @@ impl Daemon {
             memory: (MemoryReading::default(), 0),
             said: Doing::default(),
             degraded,
+            lost_bytes: 0,
             halted: false,
             later: VecDeque::new(),
             last_pid: None,
@@ -173,7 +178,8 @@ impl Daemon {
             next_request: 0,
             told_to_end: false,
             orphans_due_ms: None,
-            _lock: lock,
+            farewells: Vec::new(),
+            lock: Some(lock),
         })
     }
 
@@ -265,7 +271,7 @@ impl Daemon {
         if !ready.readable {
             return;
         }
-        if let Some(request) = self.clients.read(id, &self.poller) {
+        if let Some(request) = self.clients.read(id, ready.hung_up, &self.poller) {
             self.later.push_back((id, request));
         }
         // A client may send several requests at once; each is answered before the next is looked at.
@@ -312,6 +318,7 @@ impl Daemon {
                     }
                     Said::Message(message) => self.said.message = Some(message),
                     Said::Phase(phase) => self.said.phase = Some(phase),
+                    Said::OutputLost { bytes } => self.output_lost(bytes),
                     Said::Stopping => self.said.phase = Some("stopping".to_owned()),
                     Said::Log(path) => {
                         if let Some(activity) = &mut self.activity {
@@ -367,15 +374,28 @@ impl Daemon {
                     (None, None) => Event::Exited(number, Exit::Unseen),
                 };
                 self.tell_of_leaks(&ended);
-                if ended.output_lost_bytes > 0 {
-                    let lost = ended.output_lost_bytes;
-                    self.say(&format!("warning: {lost} bytes of the worker's output could not be kept"));
+                self.output_lost(ended.output_lost_bytes);
+                if let Some(problem) = self.loss() {
+                    self.say(&format!("warning: {problem}"));
                 }
                 self.forget_run(ended.run);
                 self.feed(event);
             }
             News::ShimGone => self.end_orphans(),
         }
+    }
+
+    fn output_lost(&mut self, bytes: u64) {
+        if self.lost_bytes == 0 && bytes > 0 {
+            let log = self.home.output_log();
+            self.say(&format!("warning: cannot write {}: output of the worker is lost", log.display()));
+        }
+        self.lost_bytes = self.lost_bytes.max(bytes);
+    }
+
+    /// What the newest run has lost of its output, if anything.
+    pub(crate) fn loss(&self) -> Option<String> {
+        (self.lost_bytes > 0).then(|| format!("{} bytes of the worker's output could not be kept", self.lost_bytes))
     }
 
     fn tell_of_leaks(&mut self, ended: &wire::run::Ended) {
@@ -444,6 +464,7 @@ impl Daemon {
             self.poller.add(shim, Token(FIRST_SHIM + run.number), Interest::Readable)?;
         }
         self.said = Doing::default();
+        self.lost_bytes = 0;
         self.run = Some(run);
         Ok(())
     }
@@ -470,12 +491,17 @@ impl Daemon {
         os::socket::write_if_room(std::os::fd::AsFd::as_fd(&io::stderr()), format!("{text}\n").as_bytes());
     }
 
+    /// Whoever asked for the end may start another daemon as soon as it is answered: the home is free by then.
     fn leave(&mut self) {
-        self.clients.finish(&self.poller);
+        self.launching.containment().tidy();
         std::fs::remove_file(self.home.control_socket()).ok();
         std::fs::remove_file(self.home.notify_socket()).ok();
         std::fs::remove_file(self.home.pid_file()).ok();
-        self.launching.containment().tidy();
+        drop(self.lock.take());
+        for (client, reply) in std::mem::take(&mut self.farewells) {
+            self.clients.reply(client, &reply, &self.poller);
+        }
+        self.clients.finish(&self.poller);
     }
 }
 

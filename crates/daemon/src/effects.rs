@@ -156,6 +156,10 @@ impl Daemon {
         // No client: the daemon's own, for a signal.
         let Some(client) = self.requests.remove(&id) else { return };
         let reply = self.reply(answer);
+        if *answer == Answer::Halted {
+            self.farewells.push((client, reply));
+            return;
+        }
         // What the client asks next is read when it is heard of next; it was not read yet.
         if let Some(next) = self.clients.reply(client, &reply, &self.poller) {
             self.later.push_back((client, next));
@@ -273,7 +277,7 @@ impl Daemon {
             project: job.project.value.clone(),
             model: job.model.value.clone(),
             output_log: self.home.output_log().display().to_string(),
-            degraded: self.degraded.iter().cloned().chain(self.state_unsaved.clone()).collect(),
+            degraded: self.degraded.iter().cloned().chain(self.state_unsaved.clone()).chain(self.loss()).collect(),
         }
     }
 }

@@ -21,7 +21,8 @@ pub(crate) fn newest(home: &Home, boot_id: &str, ended_run: u64) -> (Found, Opti
     kill_older(home, &numbers);
     let folder = home.run(number);
     let run = RunId(number);
-    if runs::is_free(&folder) {
+    // A shim that has told the end of its run, and only has to end itself, still holds the lock.
+    if number <= ended_run || runs::is_free(&folder) {
         return (ended(home, number, boot_id, ended_run), None);
     }
     let run_id = std::fs::read_to_string(folder.lock()).unwrap_or_default();

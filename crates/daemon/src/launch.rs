@@ -92,6 +92,7 @@ impl Launching {
                 max_files: self.config.output.max_files.value,
             },
             stop_timeout_ms: self.config.restart.stop_timeout_ms.value,
+            notify: self.home.notify_socket(),
             containment: self.containment.clone(),
         })
     }

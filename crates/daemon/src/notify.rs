@@ -17,7 +17,12 @@ pub(crate) enum Said {
     Phase(String),
     /// `AUTOPILOT_RLOG=…`: its log for people.
     Log(std::path::PathBuf),
+    /// `AUTOPILOT_OUTPUT_LOST=…`, from the shim: so many bytes of the worker's output by now.
+    OutputLost { bytes: u64 },
 }
+
+/// The shim's word, [`Said::OutputLost`].
+pub(crate) const OUTPUT_LOST: &str = "AUTOPILOT_OUTPUT_LOST";
 
 /// Longer values are cut: they are shown to people, and memory is bounded.
 const MAX_VALUE_CHARS: usize = 500;
@@ -37,6 +42,7 @@ fn parse_line(line: &str) -> Option<Said> {
         "STATUS" => Said::Message(printable(value)),
         "AUTOPILOT_PHASE" => Said::Phase(printable(value)),
         "AUTOPILOT_RLOG" if value.starts_with('/') => Said::Log(value.into()),
+        OUTPUT_LOST => Said::OutputLost { bytes: value.parse().ok()? },
         "EXTEND_TIMEOUT_USEC" => Said::Extend { ms: value.parse::<u64>().ok()? / 1_000 },
         _ => return None,
     })
@@ -56,6 +62,7 @@ mod tests {
             parse(b"READY=1\nSTATUS=reads \x1b[31mfiles\nX=1\nnonsense\nEXTEND_TIMEOUT_USEC=2500000\nWATCHDOG=1");
         let extend = Said::Extend { ms: 2_500 };
         assert_eq!(said, [Said::Ready, Said::Message("reads [31mfiles".to_owned()), extend, Said::Alive]);
+        assert_eq!(parse(b"AUTOPILOT_OUTPUT_LOST=70000"), [Said::OutputLost { bytes: 70_000 }]);
         assert_eq!(parse(b"WATCHDOG=trigger\nAUTOPILOT_RLOG=relative\nEXTEND_TIMEOUT_USEC=-1\n\xff\xfe"), []);
     }
 }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use os::cgroup::Group;
 use os::files::{Durability, Lock, write_atomic};
+use os::notify::Notifier;
 use os::output::{Bounds, Drained, Output};
 use os::poll::{Interest, Poller, Ready, Token};
 use os::process::{Identity, Reap, Reaped, Send};
@@ -22,6 +23,7 @@ use wire::run::{Ended, Exit, Leaked, Line, Process, StartError, Started, VERSION
 
 use crate::containment::Containment;
 use crate::home::RunFolder;
+use crate::notify;
 
 /// What to run, and how.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) working_dir: PathBuf,
     pub(crate) output: Bounds,
     pub(crate) stop_timeout_ms: u64,
+    /// Where whoever is the daemon is told of what can't wait for the end.
+    pub(crate) notify: PathBuf,
     pub(crate) containment: Containment,
 }
 
@@ -79,6 +83,8 @@ struct Shim<'a> {
     poller: Poller,
     signals: SignalPipe,
     output: Output,
+    /// Tell of lost output when it is more than this.
+    loss_told_bytes: u64,
     pipe: Option<OwnedFd>,
     kill_at_ms: Option<u64>,
     stopping: bool,
@@ -111,6 +117,7 @@ impl<'a> Shim<'a> {
             poller,
             signals,
             output,
+            loss_told_bytes: 0,
             pipe: None,
             kill_at_ms: None,
             stopping: false,
@@ -260,8 +267,26 @@ impl<'a> Shim<'a> {
     /// Take some of the output, but return to the signals from time to time.
     fn drain(&mut self) {
         const AT_A_TIME: usize = 16;
+        self.drain_pipe(AT_A_TIME);
+        self.tell_of_loss();
+    }
+
+    /// Each time that it has doubled: soon the first time, and never often.
+    fn tell_of_loss(&mut self) {
+        let lost_bytes = self.output.lost_bytes();
+        if lost_bytes <= self.loss_told_bytes {
+            return;
+        }
+        let message = format!("{}={lost_bytes}", notify::OUTPUT_LOST);
+        let notifier = Notifier::new(Some(self.plan.notify.clone().into()));
+        if notifier.is_ok_and(|notifier| notifier.send(&message)) {
+            self.loss_told_bytes = lost_bytes.saturating_mul(2);
+        }
+    }
+
+    fn drain_pipe(&mut self, at_a_time: usize) {
         let Some(pipe) = &self.pipe else { return };
-        for _ in 0..AT_A_TIME {
+        for _ in 0..at_a_time {
             match self.output.drain(pipe) {
                 Ok(Drained::Some) => {}
                 Ok(Drained::Empty) => return,
