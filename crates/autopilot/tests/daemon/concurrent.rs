@@ -123,3 +123,22 @@ fn after_stop_a_new_daemon_starts_a_worker() {
     }
     assert_eq!(rig.starts(), 2);
 }
+
+/// `autopilotd stop && autopilotd start`: by the time that the first is answered, nothing is in the way of the second.
+#[test]
+fn stop_leaves_the_home_free_for_the_next_daemon() {
+    let rig = Rig::new("initial_backoff_ms = 60000").hostile("ready");
+    let mut daemon = rig.start();
+    for round in 1..=20 {
+        rig.ready_worker();
+        assert_eq!(rig.starts(), round);
+        assert_eq!(rig.ask("stop").done(), "Daemon stopped");
+        let next = rig.start();
+        assert_eq!(daemon.wait_for_code(DEADLINE), 0);
+        daemon = next;
+        assert!(!daemon.stderr().contains("was running already"), "{}", daemon.stderr());
+    }
+    let status = rig.status();
+    assert_eq!((count(&status, "total_restarts"), count(&status, "consecutive_failures")), (0, 0));
+    rig.finish(daemon);
+}

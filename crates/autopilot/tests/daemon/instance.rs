@@ -231,7 +231,8 @@ fn a_lock_left_by_a_dead_daemon_is_free() {
     }
     let daemon = rig.start();
     assert!(vitals::is_alive(daemon.pid()));
-    assert_eq!(rig.starts(), 1);
+    rig.home.wait_until("the worker runs", DEADLINE, || (rig.starts() > 0).then_some(()));
+    assert_eq!((rig.starts(), rig.run_processes().len()), (1, 1));
     let mut control = rig.connect();
     control.send(&request("status")).unwrap();
     assert!(control.reply(DEADLINE).is_some());

@@ -1,6 +1,7 @@
 //! The daemon from outside: real processes, a hostile worker, and everything that an operator, a crash or a stranger
 //! can do to it.
 #![expect(clippy::disallowed_methods, reason = "the tests' clock and processes are real ones")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod rig;
 

@@ -13,19 +13,19 @@ use testkit::{binaries, floor, home, hostile, vitals};
 
 /// A home, its settings and its worker.
 #[derive(Debug)]
-pub struct Rig {
-    pub home: Home,
+pub(crate) struct Rig {
+    pub(crate) home: Home,
     config: PathBuf,
 }
 
 impl Rig {
     /// `settings`: the lines below `[restart]`, and other sections after them.
-    pub fn new(settings: &str) -> Self {
+    pub(crate) fn new(settings: &str) -> Self {
         Self::build(settings, false)
     }
 
     /// The same, owned by a user without rights, even where the tests run as root.
-    pub fn of_ordinary_user(settings: &str) -> Self {
+    pub(crate) fn of_ordinary_user(settings: &str) -> Self {
         Self::build(settings, true)
     }
 
@@ -46,13 +46,13 @@ impl Rig {
     }
 
     /// What the worker does, in the hostile worker's words.
-    pub fn hostile(mut self, words: &str) -> Self {
+    pub(crate) fn hostile(mut self, words: &str) -> Self {
         self.home.set_env("HOSTILE", words);
         self
     }
 
     /// What it does at its first start, its second, …; the last line holds from there on.
-    pub fn plan(mut self, lines: &[&str]) -> Self {
+    pub(crate) fn plan(mut self, lines: &[&str]) -> Self {
         let plan = self.home.user_home().join("plan");
         fs::write(&plan, lines.join("\n")).unwrap();
         if let Some(user) = self.home.user() {
@@ -63,7 +63,7 @@ impl Rig {
     }
 
     /// The worker is this shell script. `$HOSTILE_WORKER` is the hostile one.
-    pub fn script(mut self, lines: &str) -> Self {
+    pub(crate) fn script(mut self, lines: &str) -> Self {
         let hostile = self.home.own_copy(&binaries::own("hostile-worker"));
         self.home.set_env("HOSTILE_WORKER", hostile);
         let script = self.home.user_home().join("worker");
@@ -72,24 +72,24 @@ impl Rig {
         self
     }
 
-    pub fn config(&self) -> &Path {
+    pub(crate) fn config(&self) -> &Path {
         &self.config
     }
 
     /// The command that starts the daemon.
-    pub fn command(&self) -> std::process::Command {
+    pub(crate) fn command(&self) -> std::process::Command {
         let mut command = self.home.autopilotd_command();
         command.arg("--config").arg(&self.config);
         command
     }
 
     /// Starts the daemon, and waits until it answers or has ended.
-    pub fn start(&self) -> Started {
+    pub(crate) fn start(&self) -> Started {
         self.start_by(self.command())
     }
 
     /// The same by another command.
-    pub fn start_by(&self, command: std::process::Command) -> Started {
+    pub(crate) fn start_by(&self, command: std::process::Command) -> Started {
         let mut daemon = self.home.start("daemon", command);
         self.home.wait_until("the daemon answers", DEADLINE, || {
             (Control::connect(&self.home.socket()).is_ok() || daemon.has_ended()).then_some(())
@@ -97,20 +97,20 @@ impl Rig {
         daemon
     }
 
-    pub fn connect(&self) -> Control {
+    pub(crate) fn connect(&self) -> Control {
         Control::connect(&self.home.socket()).expect("connect to the daemon")
     }
 
-    pub fn ask(&self, verb: &str) -> Reply {
+    pub(crate) fn ask(&self, verb: &str) -> Reply {
         self.connect().ask(verb, DEADLINE)
     }
 
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.ask("status").value["status"].clone()
     }
 
     /// Waits until the status is as wanted, and returns it.
-    pub fn wait_for(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         self.home.wait_until(what, DEADLINE, || {
             last = self.status();
@@ -118,23 +118,23 @@ impl Rig {
         })
     }
 
-    pub fn wait_for_state(&self, state: &str) -> Value {
+    pub(crate) fn wait_for_state(&self, state: &str) -> Value {
         self.wait_for(state, |status| status["worker_status"] == state)
     }
 
     /// Waits until a worker has said that it is ready; its pid.
-    pub fn ready_worker(&self) -> i32 {
+    pub(crate) fn ready_worker(&self) -> i32 {
         pid(&self.wait_for("the worker is ready", |status| status["worker_ready"] == true))
     }
 
     /// The processes of a run, the worker and all below it; neither shim nor daemon.
-    pub fn run_processes(&self) -> Vec<Process> {
+    pub(crate) fn run_processes(&self) -> Vec<Process> {
         let in_run = |process: &Process| vitals::environment(process.pid, "AUTOPILOT_RUN_ID").is_some();
         self.home.processes().into_iter().filter(in_run).collect()
     }
 
     /// Waits until the hostile worker's 22 processes heed no SIGTERM.
-    pub fn sprung_trap(&self) -> Vec<Process> {
+    pub(crate) fn sprung_trap(&self) -> Vec<Process> {
         self.home.wait_until("the trap is sprung", DEADLINE, || {
             let all = self.run_processes();
             (all.len() == 22 && all.iter().all(|process| vitals::catches_term(process.pid))).then_some(all)
@@ -142,66 +142,66 @@ impl Rig {
     }
 
     /// When workers began and ended.
-    pub fn stamps(&self) -> Vec<hostile::Stamp> {
+    pub(crate) fn stamps(&self) -> Vec<hostile::Stamp> {
         hostile::stamps(&self.home.user_home().join("stamps"))
     }
 
     /// How often a worker was started.
-    pub fn starts(&self) -> usize {
+    pub(crate) fn starts(&self) -> usize {
         self.stamps().iter().filter(|stamp| stamp.kind == hostile::StampKind::Start).count()
     }
 
     /// SIGKILL to a process of this home.
-    pub fn kill(&self, pid: i32) {
+    pub(crate) fn kill(&self, pid: i32) {
         let process = self.home.processes().into_iter().find(|process| process.pid == pid);
         self.home.kill(&process.unwrap_or_else(|| panic!("{pid} does not run in this home")));
     }
 
     /// The same to one that may have ended by now.
-    pub fn kill_if_alive(&self, pid: i32) {
+    pub(crate) fn kill_if_alive(&self, pid: i32) {
         self.home.kill(&Process { pid, command: String::new() });
     }
 
     /// Ends the daemon by its command, and checks that it leaves nothing.
-    pub fn finish(&self, mut daemon: Started) {
+    pub(crate) fn finish(&self, mut daemon: Started) {
         assert_eq!(self.ask("stop").done(), "Daemon stopped");
         assert_eq!(daemon.wait_for_code(DEADLINE), 0, "{}", daemon.stderr());
         self.home.wait_until_nothing_runs(DEADLINE);
     }
 
     /// A text without what differs from machine to machine: the home's folder is `~`.
-    pub fn portable(&self, text: &str) -> String {
+    pub(crate) fn portable(&self, text: &str) -> String {
         let root = self.home.user_home();
         let root = root.parent().expect("the user's home lies in the test's folder").to_string_lossy().into_owned();
         text.replace(&root, "~")
     }
 }
 
-pub fn pid(status: &Value) -> i32 {
+pub(crate) fn pid(status: &Value) -> i32 {
     i32::try_from(status["worker_pid"].as_i64().unwrap_or_else(|| panic!("a worker in {status:#}"))).unwrap()
 }
 
-pub fn count(status: &Value, name: &str) -> u64 {
+pub(crate) fn count(status: &Value, name: &str) -> u64 {
     status[name].as_u64().unwrap_or_else(|| panic!("{name} in {status:#}"))
 }
 
 /// How the newest run ended, in the status's words.
-pub fn last_exit(status: &Value) -> &str {
+pub(crate) fn last_exit(status: &Value) -> &str {
     status["last_exits"][0]["cause"].as_str().unwrap_or_default()
 }
 
 /// The shim above a worker.
-pub fn shim_of(worker: i32) -> i32 {
+pub(crate) fn shim_of(worker: i32) -> i32 {
     vitals::parent(worker).expect("the worker's parent")
 }
 
-pub fn write_program(path: &Path, text: &str) {
+pub(crate) fn write_program(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// The promise is 100 ms beyond what the worker takes to die. The rest is for a machine that is slow or busy: what 50
 /// starts of `true` take on it now.
-pub fn promptly() -> Duration {
+pub(crate) fn promptly() -> Duration {
     Duration::from_millis(100) + 50 * floor::quantile(&floor::true_runs(9), 0.5)
 }

@@ -165,27 +165,30 @@ fn the_worker_gets_its_arguments_and_environment() {
     rig.finish(daemon);
 }
 
-/// No descriptor of the daemon but the run's lock, no blocked signal, none ignored: what a program expects to find.
+/// No descriptor of the daemon but the run's lock, no blocked signal, none ignored but the hangup that `nohup` ignores:
+/// what a program expects to find.
 #[test]
 fn the_worker_inherits_nothing_that_would_change_it() {
-    let rig = Rig::new("").script("exec \"$HOSTILE_WORKER\"").hostile("ready");
+    // A shell's children have what it was given.
+    let script = "grep ^Sig /proc/self/status > \"$HOME/signals\"\nls -l /proc/self/fd > \"$HOME/descriptors\"\n\
+                  exec \"$HOSTILE_WORKER\"";
+    let rig = Rig::new("").script(script).hostile("ready");
     let mut command = rig.home.command("nohup");
     let autopilotd = rig.command();
     command.arg(autopilotd.get_program()).args(autopilotd.get_args());
     let daemon = rig.start_by(command);
     let worker = rig.ready_worker();
-    const HANGUP: u64 = 1;
-    assert_eq!(vitals::signals(worker, "SigBlk"), 0);
-    assert_eq!(vitals::signals(worker, "SigIgn") & !HANGUP, 0, "SIGPIPE or another one is ignored");
-    let links = std::fs::read_dir(format!("/proc/{worker}/fd")).unwrap().flatten();
-    let strange: Vec<String> = links
-        .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok_and(|number| number > 2))
-        .filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
-        // The hostile worker's own pair of sockets.
-        .filter(|target| !target.starts_with("socket:"))
-        .map(|target| rig.portable(&target))
+    let noted = |name: &str| std::fs::read_to_string(rig.home.user_home().join(name)).unwrap();
+    let signals = noted("signals");
+    let mask = |name: &str| signals.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_eq!((mask("SigBlk:"), mask("SigIgn:")), ("0".repeat(16), format!("{:016x}", 1)));
+    let descriptors = noted("descriptors");
+    let targets = descriptors.lines().filter_map(|line| line.split_once(" -> ")).map(|(_, target)| target);
+    let strange: Vec<String> = targets
+        .filter(|target| *target != "/dev/null" && !target.starts_with("pipe:") && !target.starts_with("/proc/"))
+        .map(|target| rig.portable(target))
         .collect();
-    assert_eq!(strange, ["~/home/workers/main/runs/1/lock"]);
+    assert_eq!(strange, ["~/user/descriptors", "~/home/workers/main/runs/1/lock"]);
     assert_eq!(vitals::arguments(shim_of(worker)), vitals::arguments(daemon.pid()));
     rig.finish(daemon);
 }

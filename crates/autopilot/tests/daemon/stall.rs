@@ -27,7 +27,9 @@ fn a_silent_worker_is_ended_after_grace_and_timeout_and_counted() {
     let lived_ms = status["last_exits"][0]["lived_ms"].as_u64().unwrap();
     assert!(lived_ms >= GRACE_MS, "ended after {lived_ms} ms, within the grace period");
     let stderr = daemon.stderr();
-    assert!(stderr.contains(" stalled: no activity for 0.5 s; sending SIGTERM, later SIGKILL\n"), "{stderr}");
+    // How long depends on when the daemon first saw its output file.
+    assert!(stderr.contains(" stalled: no activity for 0."), "{stderr}");
+    assert!(stderr.contains(" s; sending SIGTERM, later SIGKILL\n"), "{stderr}");
     assert!(stderr.contains("\nhint: long builds? raise restart.stall_timeout_ms\n"), "{stderr}");
     rig.finish(daemon);
 }
@@ -65,15 +67,14 @@ fn a_heartbeat_is_life() {
 
 #[test]
 fn output_is_life() {
-    lives(&Rig::new(&settings()).script("while :; do echo .; sleep 0.05; done"));
+    lives(&Rig::new(&settings()).script("while :; do i=$((i+1)); echo step $i; sleep 0.05; done"));
 }
 
 #[test]
 fn a_growing_log_is_life() {
-    let day = "docs/logs/20260101";
-    let rig = Rig::new(&settings()).hostile(&format!("rlog={day}/000000-a.rlog rlog_ms=50"));
-    std::fs::create_dir_all(rig.home.repository().join(day)).unwrap();
-    lives(&rig);
+    let script = "mkdir -p docs/logs/20260101\n\
+                  while :; do i=$((i+1)); echo a: step $i >> docs/logs/20260101/000000-a.rlog; sleep 0.05; done";
+    lives(&Rig::new(&settings()).script(script));
 }
 
 #[test]

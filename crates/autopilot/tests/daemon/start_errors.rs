@@ -39,7 +39,7 @@ fn settings_that_are_wrong_are_named_with_their_place() {
         ),
         (
             "[memory]\n\npoll_interval_ms = 0\n",
-            "error: ~/user/daemon.toml:3: poll_interval_ms wants milliseconds from 1 to 31622400000 (366 days), found 0\n",
+            "error: ~/user/daemon.toml:3: poll_interval_ms wants milliseconds from 1 to 31622400000 (366 d), found 0\n",
         ),
         (
             "max_budget = nan\n",
@@ -47,7 +47,7 @@ fn settings_that_are_wrong_are_named_with_their_place() {
         ),
         (
             "[restart]\nmax_backoff_ms = -1\n",
-            "error: ~/user/daemon.toml:2: max_backoff_ms wants milliseconds from 0 to 31622400000 (366 days), found -1\n",
+            "error: ~/user/daemon.toml:2: max_backoff_ms wants milliseconds from 0 to 31622400000 (366 d), found -1\n",
         ),
     ];
     for (settings, expected) in cases {
@@ -83,7 +83,7 @@ fn a_variable_that_is_wrong_is_named() {
 fn the_working_directory_must_be_there() {
     let rig = Rig::new("");
     fs::write(rig.home.repository().join("file"), "").unwrap();
-    for (workdir, reason) in [("nowhere", "no such folder"), ("file", "not a folder")] {
+    for (workdir, reason) in [("nowhere", "no such file or directory"), ("file", "not a directory")] {
         let mut command = rig.command();
         command.args(["--workdir", workdir]);
         let (code, said) = refused(&rig, command);
@@ -170,6 +170,7 @@ fn an_ordinary_user_who_may_not_write_the_home_is_told() {
 fn a_home_on_a_read_only_file_system_is_named() {
     let rig = Rig::new("");
     fs::create_dir(rig.home.path()).unwrap();
+    fs::set_permissions(rig.home.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let mut command = rig.home.command("unshare");
     command.args(if is_root() { "--mount" } else { "--mount --user --map-root-user" }.split(' '));
     let script = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
