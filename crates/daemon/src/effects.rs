@@ -1,5 +1,7 @@
 //! Doing what the policy says.
 
+use std::io;
+
 use os::poll::Interest;
 use os::process::{Pidfd, Send};
 use policy::supervisor::{
@@ -43,8 +45,15 @@ impl Daemon {
             Ok(plan) => plan,
             Err(failure) => return self.events.push_back(Event::StartFailed(run, failure)),
         };
-        let begun = LiveRun::begin(&plan).and_then(|live| self.watch_run(live));
-        if let Err(error) = begun {
+        let mut begun = LiveRun::begin(&plan);
+        // The worker's old output is worth less than its work.
+        while begun.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+            && plan.output.give_up_oldest()
+        {
+            self.say("warning: the disk is full: the oldest output was removed to start the worker");
+            begun = LiveRun::begin(&plan);
+        }
+        if let Err(error) = begun.and_then(|live| self.watch_run(live)) {
             self.cannot_begin(run, error.raw_os_error().unwrap_or(0));
             return;
         }

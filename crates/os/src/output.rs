@@ -185,6 +185,20 @@ impl Output {
     }
 }
 
+impl Bounds {
+    /// Give up the oldest of what is kept, so that there is room for something else. `false`: there is nothing more.
+    #[must_use]
+    pub fn give_up_oldest(&self) -> bool {
+        let older = (1..self.max_files).rev().map(|number| numbered(&self.path, number));
+        if older.into_iter().any(|path| std::fs::remove_file(path).is_ok()) {
+            return true;
+        }
+        // The newest is emptied, not removed: whoever follows it follows on.
+        std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() > 0)
+            && OpenOptions::new().write(true).truncate(true).open(&self.path).is_ok()
+    }
+}
+
 /// Not O_APPEND: splice(2) refuses such files. There is one writer.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
@@ -230,6 +244,22 @@ mod tests {
         drop(write);
         assert_eq!(output.drain(&read).unwrap(), Drained::End);
         assert_eq!(output.lost_bytes(), 0);
+    }
+
+    #[test]
+    fn the_oldest_output_is_given_up_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let bounds = Bounds { path: folder.path().join("log"), max_file_bytes: 10, max_files: 3 };
+        for name in ["log", "log.1", "log.2"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        for left in [["log", "log.1"].as_slice(), &["log"], &["log"]] {
+            assert!(bounds.give_up_oldest());
+            assert_eq!(sizes(folder.path()).len(), left.len());
+            assert!(left.iter().all(|name| folder.path().join(name).exists()));
+        }
+        assert_eq!(sizes(folder.path()), [0]);
+        assert!(!bounds.give_up_oldest());
     }
 
     #[test]
