@@ -177,7 +177,9 @@ fn connected(rig: &Rig) -> Control {
     control
 }
 
+/// Only once it sleeps: what it has just dealt with would be looked at first after the thaw.
 fn freeze(rig: &Rig, daemon: &Started) {
+    rig.home.wait_until("the daemon sleeps", DEADLINE, || (vitals::state(daemon.pid()) == Some('S')).then_some(()));
     daemon.signal(Signal::STOP);
     rig.home.wait_until("the daemon is frozen", DEADLINE, || (vitals::state(daemon.pid()) == Some('T')).then_some(()));
 }
