@@ -14,9 +14,9 @@ use super::plot::{DELAY_MS, LeakPlan, STEPS, memory};
 use super::screen::{Who, span};
 use super::watch::{Trouble, Watch};
 
-/// Between two acts.
-const PAUSE_MS: u64 = 700;
-/// After mischief, before its consequences scroll by.
+/// After an act's heading.
+const PAUSE_MS: u64 = 800;
+/// In the middle of one.
 const BREATH_MS: u64 = 250;
 
 /// A line of the summary.
@@ -62,12 +62,13 @@ fn normal_work(watch: &mut Watch) -> Result<(), Trouble> {
     watch.let_write(1, "")?;
     at_work.check_worker_lives()?;
     watch.screen.verdict("a tool call has edited the file");
-    watch.pause(PAUSE_MS)
+    Ok(())
 }
 
 fn killed_worker(watch: &mut Watch) -> Result<Recovery, Trouble> {
     watch.screen.act(2, STEPS, "kill -9 of the worker, in the middle of a turn");
     let before = watch.at_work(2)?;
+    watch.pause(PAUSE_MS)?;
     watch.logs.running = None;
     watch.screen.event(Who::Demo, &format!("kill -9 {} (worker; the agent's tool runs)", before.pid()));
     let at_ms = os::clock::monotonic_ms();
@@ -86,7 +87,6 @@ fn killed_worker(watch: &mut Watch) -> Result<Recovery, Trouble> {
          is left, the job goes on",
         span(total_ms)
     ));
-    watch.pause(PAUSE_MS)?;
     Ok(Recovery { what: "worker killed", total_ms, configured: format!("{DELAY_MS} ms delay"), rest_ms })
 }
 
@@ -94,6 +94,7 @@ fn hanging_worker(watch: &mut Watch) -> Result<Recovery, Trouble> {
     let timeout = span(watch.casting.stall_timeout_ms);
     watch.screen.act(3, STEPS, &format!("A hang: the worker falls silent (here {timeout} of silence are a hang)"));
     let before = watch.at_work(3)?;
+    watch.pause(PAUSE_MS)?;
     watch.logs.running = None;
     watch.screen.event(Who::Demo, &format!("kill -STOP {} (worker: alive, and does nothing)", before.pid()));
     let at_ms = os::clock::monotonic_ms();
@@ -116,7 +117,6 @@ fn hanging_worker(watch: &mut Watch) -> Result<Recovery, Trouble> {
         span(total_ms),
         span(silence_ms)
     ));
-    watch.pause(PAUSE_MS)?;
     let configured = format!("{} silence, {DELAY_MS} ms delay", span(silence_ms));
     Ok(Recovery { what: "worker hung", total_ms, configured, rest_ms })
 }
@@ -124,6 +124,7 @@ fn hanging_worker(watch: &mut Watch) -> Result<Recovery, Trouble> {
 fn killed_daemon(watch: &mut Watch) -> Result<Recovery, Trouble> {
     watch.screen.act(4, STEPS, "kill -9 of the daemon itself");
     let before = watch.at_work(4)?;
+    watch.pause(PAUSE_MS)?;
     let restarts = watch.status().map(|status| status.total_restarts);
     let pid = watch.kill_daemon()?;
     watch.screen.event(Who::Demo, &format!("kill -9 {pid} (daemon)"));
@@ -150,13 +151,13 @@ fn killed_daemon(watch: &mut Watch) -> Result<Recovery, Trouble> {
         "adopted {} after the new daemon's start: same worker, same run, nothing restarted, nothing lost",
         span(total_ms)
     ));
-    watch.pause(BREATH_MS)?;
     Ok(Recovery { what: "daemon killed", total_ms, configured: "-".to_owned(), rest_ms: total_ms })
 }
 
 fn leak(watch: &mut Watch) -> Result<Recovery, Trouble> {
     watch.screen.act(5, STEPS, "A leak: a `node` that the agent's tool has started grows and grows");
     let before = watch.at_work(5)?;
+    watch.pause(PAUSE_MS)?;
     let plan = fitting_plan(watch)?;
     let megabytes = plan.bytes_per_second >> 20;
     let low = daemon::memory_text(MemoryReading { available_bytes: plan.min_available_bytes, ..memory()? });
@@ -184,7 +185,6 @@ fn leak(watch: &mut Watch) -> Result<Recovery, Trouble> {
         span(total_ms),
         held_bytes >> 20
     ));
-    watch.pause(PAUSE_MS)?;
     Ok(Recovery { what: "child leaked", total_ms, configured: "-".to_owned(), rest_ms: total_ms })
 }
 
@@ -222,6 +222,7 @@ fn outlive(watch: &mut Watch, node: Identity, threshold_bytes: u64) -> Result<(u
 fn finished(watch: &mut Watch) -> Result<(), Trouble> {
     watch.screen.act(6, STEPS, "The work is finished, exactly once");
     let last = watch.at_work(6)?;
+    watch.pause(PAUSE_MS)?;
     watch.let_write(6, "")?;
     let proof = watch.check_job(&last)?;
     watch.screen.verdict(&proof);

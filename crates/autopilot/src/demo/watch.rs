@@ -199,7 +199,17 @@ impl Watch {
         for said in self.logs.news() {
             self.show(&said);
         }
-        if self.screen.is_gone() { Err(Trouble::NoReader) } else { Ok(()) }
+        if self.screen.is_gone() {
+            return Err(Trouble::NoReader);
+        }
+        match self.daemon.as_mut().map(Child::reap).transpose()?.flatten() {
+            None => Ok(()),
+            Some(ended) => {
+                self.hear_daemon();
+                self.daemon = None;
+                Err(Trouble::failed(format!("the daemon ended, and nobody told it to ({ended:?})")))
+            }
+        }
     }
 
     fn show(&mut self, said: &Said) {
@@ -232,7 +242,8 @@ impl Watch {
             let shown =
                 !line.starts_with("Starting autopilotd") && !line.starts_with(' ') && !line.starts_with("hint:");
             if shown {
-                self.screen.event(Who::Daemon, &line);
+                let root = self.stage.root().to_string_lossy();
+                self.screen.event(Who::Daemon, &line.replace(&*root, "..."));
             }
             self.words.push((os::clock::monotonic_ms(), line));
         }
