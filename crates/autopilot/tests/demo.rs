@@ -23,7 +23,11 @@ fn temporary(home: &Home) -> PathBuf {
 
 fn assert_nothing_left(home: &Home) {
     home.wait_until_nothing_runs(Duration::ZERO);
-    let files: Vec<_> = fs::read_dir(temporary(home)).unwrap().flatten().map(|entry| entry.path()).collect();
+    let files: Vec<_> = fs::read_dir(temporary(home))
+        .expect("the demo's temporary folder")
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     assert!(files.is_empty(), "left behind: {files:?}");
     assert!(!home.path().exists(), "the user's own home was used");
 }
@@ -67,7 +71,8 @@ fn all_six_acts_do_what_they_claim_within_thirty_seconds() {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(took < LONGEST, "{took:?}");
     assert_all_six_acts(&said);
-    for expected in ["session", "resumed", "killed by SIGKILL", "stalled", "was running already", "SIGTERM to process"] {
+    for expected in ["session", "resumed", "killed by SIGKILL", "stalled", "was running already", "SIGTERM to process"]
+    {
         assert!(said.contains(expected), "{expected}: {said}");
     }
     assert!(said.is_ascii(), "plain where it is no terminal: {said}");

@@ -82,7 +82,7 @@ mod tests {
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             removed.unwrap();
         }
-        let there = |path: &&str| folder.path().join(path).exists();
+        let there = |path: &&&str| folder.path().join(path).exists();
         assert_eq!((ours.iter().filter(there).count(), others.iter().filter(there).count()), (0, others.len()));
     }
 }
