@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what it does is shown to whoever started it")]
 #![expect(clippy::disallowed_methods, reason = "its clock, processes and environment are real ones")]
 
+mod bench;
 mod claude_code;
 mod step;
 mod test;
@@ -17,6 +18,8 @@ cargo xtask COMMAND
   test [ARG…]   set up all that the tests need (the pinned Claude Code CLI from npm included) and run them all;
                 arguments go to `cargo nextest run`, or to `cargo test` where there is no nextest
   tidy          the repository's own rules, which are ordinary tests: xtask/tests/tidy.rs
+  bench [--quick] [--json] [NAME…]
+                measure the numbers of PROMISES.md against the least that the machine needs; fails when one is missed
   ci            formatting, clippy, test: what has to pass before a change is merged
   claude-code   only install the pinned Claude Code CLI, into target/claude-code
 ";
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
     let result = match args.first().map(String::as_str) {
         Some("test") => test::run_all(&args[1..]),
         Some("tidy") => run(cargo().args(["test", "--package", "xtask", "--test", "tidy"])),
+        Some("bench") => bench::main(&args[1..]),
         Some("ci") => ci(),
         Some("claude-code") => claude_code::install().map(|path| println!("{}", path.display())),
         Some("help" | "--help" | "-h") => {

@@ -105,6 +105,11 @@ impl Home {
         &self.id
     }
 
+    /// The programs under test.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
     /// What `AUTOPILOT_HOME` says; made by the daemon, not by us.
     pub fn path(&self) -> PathBuf {
         self.root.join("home")
