@@ -76,12 +76,12 @@ impl Home {
             folder: Some(folder),
             root,
         };
-        for folder in [home.repository(), home.user_home(), home.root.join("tmp"), home.root.join("said")] {
+        for folder in [home.repository(), home.user_home(), home.temporary(), home.root.join("said")] {
             fs::create_dir(&folder).expect("make a folder in the temporary folder");
         }
         home.set_env("PATH", std::env::var_os("PATH").unwrap_or_default());
         home.set_env("HOME", home.user_home());
-        home.set_env("TMPDIR", home.root.join("tmp"));
+        home.set_env("TMPDIR", home.temporary());
         home.set_env("LANG", "C.UTF-8");
         home.set_env("TZ", "UTC");
         home.set_env("GIT_CONFIG_NOSYSTEM", "1");
@@ -123,6 +123,11 @@ impl Home {
     /// What `HOME` says.
     pub fn user_home(&self) -> PathBuf {
         self.root.join("user")
+    }
+
+    /// What `TMPDIR` says.
+    pub fn temporary(&self) -> PathBuf {
+        self.root.join("tmp")
     }
 
     /// A file of the repository as text; empty when it is not there.
