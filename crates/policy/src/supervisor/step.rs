@@ -213,6 +213,7 @@ impl Supervisor {
                 if watch.run == run {
                     let then = *then;
                     self.gone(now_ms, then, effects);
+                    self.disappoint(then, Answer::CannotStart(failure), effects);
                 }
             }
             State::ShuttingDown(watch) => {
@@ -274,6 +275,7 @@ impl Supervisor {
                     let told = self.reason.clone();
                     effects.push(Effect::Note(Note::Ended { run, exit, told, lived_ms }));
                     self.gone(now_ms, then, effects);
+                    self.disappoint(then, Answer::EndedAtOnce(exit), effects);
                 }
             }
             State::ShuttingDown(watch) => {
@@ -312,6 +314,18 @@ impl Supervisor {
             Then::StartAnew => self.start(now_ms, effects),
             Then::StallFailure | Then::MemoryFailure | Then::OrphanFailure => self.fail(now_ms, effects),
             Then::Stay => self.rest(effects),
+        }
+    }
+
+    /// A run was told to end before it was known to run: whoever waits for that is told, and not left waiting for the
+    /// next attempt.
+    fn disappoint(&mut self, then: Then, answer: Answer, effects: &mut Effects) {
+        match then {
+            Then::StallFailure | Then::MemoryFailure | Then::OrphanFailure => {
+                self.answer(effects, answer, |c| matches!(c, Command::StartWorker | Command::RestartWorker));
+            }
+            // The next start is on its way, or nobody waits for one.
+            Then::StartAnew | Then::Stay => {}
         }
     }
 

@@ -1,8 +1,8 @@
 //! When a silent worker is ended, and when it is left alone.
 
-use policy::supervisor::{Effect, Event, Exit, Note, Settings, Sign, WorkerStatus};
+use policy::supervisor::{Answer, Command, Effect, Event, Exit, Note, Settings, Sign, StartFailure, WorkerStatus};
 
-use crate::rig::{HOUR, MINUTE, ROOMY, Rig, SECOND, notes, plain, stops};
+use crate::rig::{HOUR, MINUTE, ROOMY, Rig, SECOND, answers, notes, plain, stops};
 use crate::states::stalled;
 
 fn silent(settings: Settings) -> Rig {
@@ -88,6 +88,23 @@ fn a_worker_that_hangs_while_starting_is_caught_too() {
     let mut rig = Rig::starting(Settings::default());
     rig.lively = false;
     assert_eq!(ended_after(&mut rig, HOUR), Some(5 * MINUTE));
+}
+
+/// Else the command would hang until the next attempt, which may be minutes away.
+#[test]
+fn who_waits_for_a_start_that_stalls_is_told_when_it_is_over() {
+    let mut rig = silent(Settings::default());
+    assert_eq!(answers(&rig.asks(Command::RestartWorker)), []);
+    rig.exits(Exit::Signal(15));
+    assert_eq!(ended_after(&mut rig, HOUR), Some(5 * MINUTE));
+    let told: Vec<Answer> = answers(&rig.exits(Exit::Signal(9))).into_iter().map(|(_, answer)| answer).collect();
+    assert_eq!((told, rig.waiting_requests()), (vec![Answer::EndedAtOnce(Exit::Signal(9))], 0));
+
+    rig.asks(Command::RestartWorker);
+    assert_eq!(ended_after(&mut rig, HOUR), Some(5 * MINUTE));
+    let failure = StartFailure::Resources(11);
+    let told = answers(&rig.play(Event::StartFailed(rig.run, failure.clone())));
+    assert_eq!(told.into_iter().map(|(_, answer)| answer).collect::<Vec<_>>(), [Answer::CannotStart(failure)]);
 }
 
 #[test]
