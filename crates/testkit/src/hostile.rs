@@ -7,7 +7,7 @@
 //! | word | what it does |
 //! | --- | --- |
 //! | `ignore-term` | SIGTERM, SIGINT and SIGHUP have no effect |
-//! | `ready`, `phase=NAME`, `status=TEXT` | one notify datagram each |
+//! | `ready`, `phase=NAME`, `status=TEXT`, `notify=NAME=VALUE` | one notify datagram each |
 //! | `spew=BYTES` | writes so much to stdout, as fast as it is taken |
 //! | `leak=BYTES_PER_S:CAP_BYTES` | takes memory, and touches it, up to the cap |
 //! | `trap` | 21 more processes: in its group, in sessions of their own, double-forked; none heeds SIGTERM |

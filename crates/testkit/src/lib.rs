@@ -8,6 +8,7 @@
 pub mod binaries;
 pub mod claude;
 pub mod control;
+pub mod ends;
 pub mod fake_api;
 pub mod floor;
 pub mod home;

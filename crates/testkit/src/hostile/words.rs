@@ -43,6 +43,7 @@ impl Words {
             "ignore-term" => self.ignore_term = true,
             "ready" => self.notifications.push("READY=1".to_owned()),
             "phase" => self.notifications.push(format!("AUTOPILOT_PHASE={value}")),
+            "notify" => self.notifications.push(value.to_owned()),
             "status" => self.notifications.push(format!("STATUS={value}")),
             "spew" => self.spew_bytes = value.parse().ok()?,
             "leak" => {
