@@ -368,23 +368,20 @@ impl Home {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// The control groups of its runs: a daemon that was killed has left them.
-    fn remove_groups(&self) {
+    /// The control groups that the daemon has made for this home, as its records name them: the runs' and the one above.
+    pub fn control_groups(&self) -> Vec<PathBuf> {
         let runs = fs::read_dir(self.path().join("workers/main/runs")).into_iter().flatten().flatten();
         let records = runs.filter_map(|run| fs::read(run.path().join("started")).ok());
         let groups = records.filter_map(|record| {
             let record: Value = serde_json::from_slice(&record).ok()?;
             Some(PathBuf::from(record["group"].as_str()?))
         });
-        let mut parents = std::collections::BTreeSet::new();
-        for group in groups {
-            // Refused while anybody is in it; gone, if the daemon has ended in order.
-            fs::remove_dir(&group).ok();
-            parents.extend(group.parent().map(Path::to_owned));
-        }
-        for parent in parents {
-            fs::remove_dir(parent).ok();
-        }
+        let mut groups: Vec<PathBuf> =
+            groups.flat_map(|group| [group.parent().map(Path::to_owned), Some(group)]).flatten().collect();
+        groups.sort();
+        groups.dedup();
+        groups.retain(|group| group.exists());
+        groups
     }
 
     fn report(&self) {
@@ -415,7 +412,9 @@ impl Drop for Home {
             self.report();
         }
         let left = processes::end_all(&self.id, Duration::from_secs(10));
-        self.remove_groups();
+        for group in self.control_groups().iter().rev() {
+            fs::remove_dir(group).ok();
+        }
         // For people who want to look around in it.
         if std::env::var_os("TESTKIT_KEEP").is_some() {
             let kept = self.folder.take().map(TempDir::keep);

@@ -63,7 +63,7 @@ fn nobody_waits_for_somebody_elses_command() {
 #[test]
 fn a_worker_stopped_by_the_operator_stays_stopped() {
     const EAGER: &str = "initial_backoff_ms = 50\nmax_backoff_ms = 50\nmax_restarts_per_hour = 0\n\
-                         stall_timeout_ms = 100\nstall_grace_ms = 0\n\
+                         stall_timeout_ms = 100\nstall_grace_ms = 0\nstop_timeout_ms = 200\n\
                          [memory]\npoll_interval_ms = 20\nmin_available_bytes = 4000000000000\n\
                          critical_threshold_bytes = 4000000000000";
     let rig = Rig::new(EAGER).plan(&["exit=1 after_ms=0", "exit=1 after_ms=0", "exit=1 after_ms=0", "ignore-term"]);

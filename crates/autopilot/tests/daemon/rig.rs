@@ -167,6 +167,7 @@ impl Rig {
         assert_eq!(self.ask("stop").done(), "Daemon stopped");
         assert_eq!(daemon.wait_for_code(DEADLINE), 0, "{}", daemon.stderr());
         self.home.wait_until_nothing_runs(DEADLINE);
+        assert!(self.home.control_groups().is_empty(), "left: {:?}", self.home.control_groups());
     }
 
     /// A text without what differs from machine to machine: the home's folder is `~`.

@@ -25,6 +25,7 @@ fn the_status_begins_with_the_documented_lines() {
     let rig = Rig::new("").hostile("ready phase=model status=thinking");
     let daemon = rig.start();
     let worker = rig.ready_worker();
+    rig.wait_for("the worker's words", |status| status["worker_message"] == "thinking");
     let output = rig.home.autopilotd(["status"]);
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
     let text = String::from_utf8(output.stdout).unwrap();
