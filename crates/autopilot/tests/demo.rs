@@ -23,11 +23,8 @@ fn temporary(home: &Home) -> PathBuf {
 
 fn assert_nothing_left(home: &Home) {
     home.wait_until_nothing_runs(Duration::ZERO);
-    let files: Vec<_> = fs::read_dir(temporary(home))
-        .expect("the demo's temporary folder")
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
+    let files = fs::read_dir(temporary(home)).expect("read the temporary folder").flatten().map(|entry| entry.path());
+    let files: Vec<PathBuf> = files.collect();
     assert!(files.is_empty(), "left behind: {files:?}");
     assert!(!home.path().exists(), "the user's own home was used");
 }
@@ -113,6 +110,21 @@ fn a_daemon_that_dies_unasked_is_a_failure_and_is_cleared_away_too() {
     assert_eq!(demo.wait_for_code(DEADLINE), 1, "{}", demo.stdout());
     assert!(demo.stderr().contains("error: the demo ended early: the daemon ended"), "{}", demo.stderr());
     assert!(demo.stdout().contains("FAILED"), "{}", demo.stdout());
+    assert_nothing_left(&home);
+}
+
+/// Other programs come and go while the demo runs. Here one frees so much that the leak alone makes memory low no more.
+#[test]
+fn the_leak_is_ended_although_others_free_memory_meanwhile() {
+    let home = home!();
+    // Ones: a page of zeros would not be there until it is written to.
+    let others = vec![1_u8; 500 << 20];
+    let mut demo = home.start_autopilot(["demo"]);
+    wait_for(&home, &mut demo, "lets the tool start");
+    assert_eq!(std::hint::black_box(&others).last(), Some(&1));
+    drop(others);
+    assert_eq!(demo.wait_for_code(LONGEST), 0, "{}{}", demo.stdout(), demo.stderr());
+    assert!(demo.stdout().contains("others took or freed much memory"), "{}", demo.stdout());
     assert_nothing_left(&home);
 }
 

@@ -173,7 +173,7 @@ fn leak(watch: &mut Watch) -> Result<Recovery, Trouble> {
         let below = os::proc::descendants(os::proc::root(), before.pid()).unwrap_or_default();
         Ok(below.into_iter().find(|(_, stat)| stat.name == "node").map(|(process, _)| process))
     })?;
-    let (held_bytes, total_ms) = outlive(watch, node, plan.min_available_bytes)?;
+    let (held_bytes, total_ms) = outlive(watch, node, plan)?;
     watch.line_written(5)?;
     if watch.heard(began_ms, &format!("to process {} ", node.pid)).is_none() {
         return Err(Trouble::failed(format!("process {} ended, but not by the daemon", node.pid)));
@@ -191,32 +191,49 @@ fn leak(watch: &mut Watch) -> Result<Recovery, Trouble> {
 /// The plan that the daemon has, or a new one with a new daemon, if others took or freed much memory just now.
 fn fitting_plan(watch: &mut Watch) -> Result<LeakPlan, Trouble> {
     let reading = memory()?;
-    if let Some(plan) = watch.leak.filter(|plan| plan.fits(reading)) {
-        return Ok(plan);
+    match watch.leak.filter(|plan| plan.fits(reading)) {
+        Some(plan) => Ok(plan),
+        None => change_plan(watch, LeakPlan::new(reading)),
     }
-    watch.screen.event(Who::Demo, "others took or freed much memory just now: new threshold, new daemon");
+}
+
+fn change_plan(watch: &mut Watch, plan: LeakPlan) -> Result<LeakPlan, Trouble> {
+    watch.screen.event(Who::Demo, "others took or freed much memory meanwhile: another threshold, another daemon");
     watch.kill_daemon()?;
-    let plan = LeakPlan::new(reading);
     watch.start_daemon(plan)?;
     watch.until("the new daemon answers", |watch| Ok(watch.status()))?;
     Ok(plan)
 }
 
 /// Waits for the end of a process that leaks. What it held at last, and how long it lived with too little memory left.
-fn outlive(watch: &mut Watch, node: Identity, threshold_bytes: u64) -> Result<(u64, u64), Trouble> {
+fn outlive(watch: &mut Watch, node: Identity, mut plan: LeakPlan) -> Result<(u64, u64), Trouble> {
     let (mut held_bytes, mut low_ms) = (0, None);
-    watch.until("the leaking child is ended", |_| {
-        let now_ms = os::clock::monotonic_ms();
-        if low_ms.is_none() && memory()?.available_bytes < threshold_bytes {
-            low_ms = Some(now_ms);
+    loop {
+        let end = watch.until("the leaking child is ended", |_| {
+            let (now_ms, reading) = (os::clock::monotonic_ms(), memory()?);
+            if reading.available_bytes < plan.min_available_bytes {
+                low_ms.get_or_insert(now_ms);
+            }
+            if !runs(node) {
+                return Ok(Some(Leaked::Ended { low_for_ms: now_ms.saturating_sub(low_ms.unwrap_or(now_ms)) }));
+            }
+            held_bytes = held_bytes.max(os::proc::pss_bytes(os::proc::root(), node.pid).unwrap_or(0));
+            let in_vain = held_bytes >= plan.cap_bytes && low_ms.is_none();
+            Ok(in_vain.then_some(Leaked::InVain(reading)))
+        })?;
+        match end {
+            Leaked::Ended { low_for_ms } => return Ok((held_bytes, low_for_ms)),
+            Leaked::InVain(reading) => plan = change_plan(watch, plan.with_less_left(reading))?,
         }
-        if runs(node) {
-            let now_bytes = os::proc::pss_bytes(os::proc::root(), node.pid).unwrap_or(0);
-            held_bytes = held_bytes.max(now_bytes);
-            return Ok(None);
-        }
-        Ok(Some((held_bytes, now_ms.saturating_sub(low_ms.unwrap_or(now_ms)))))
-    })
+    }
+}
+
+/// How far a leak came.
+enum Leaked {
+    /// It was ended.
+    Ended { low_for_ms: u64 },
+    /// It is as large as it may become, and there is memory enough: others freed as much.
+    InVain(MemoryReading),
 }
 
 fn finished(watch: &mut Watch) -> Result<(), Trouble> {

@@ -98,8 +98,10 @@ impl Watch {
             }
             Ok((lines == expected).then_some(()))
         })?;
-        // Its result is the next thing in the log; what comes after it belongs to the next step.
-        self.until("the tool's result is in the log", |watch| Ok(watch.logs.running.is_none().then_some(())))
+        // What comes after its result in the log belongs to the next step, and may be there already.
+        let command = format!("./step {number}");
+        let done = |running: Option<&String>| running.is_none_or(|running| !running.contains(&command));
+        self.until("the tool's result is in the log", |watch| Ok(done(watch.logs.running.as_ref()).then_some(())))
     }
 
     /// Waits for the run after `run`.

@@ -47,6 +47,11 @@ impl LeakPlan {
         Self { min_available_bytes, critical_bytes: min_available_bytes / 2, ..Self::new(reading) }
     }
 
+    /// For a leak that is as large as it may become, while others freed memory: the threshold goes after them.
+    pub(super) fn with_less_left(self, reading: MemoryReading) -> Self {
+        Self { min_available_bytes: reading.available_bytes.saturating_add(self.cap_bytes / 2), ..self }
+    }
+
     /// Whether the leak still crosses the threshold, and only the leak does.
     pub(super) fn fits(&self, reading: MemoryReading) -> bool {
         let least = self.min_available_bytes.saturating_add(self.cap_bytes / 8);
@@ -67,15 +72,12 @@ mod tests {
     #[test]
     fn the_leak_crosses_the_low_threshold_and_nothing_else() {
         for available_bytes in [256 * MIB, 1 << 30, 16 << 30, 1 << 40] {
-            let plan =
-                LeakPlan::new(MemoryReading { available_bytes, total_bytes: available_bytes * 2, pressure_percent: 0 });
+            let reading = MemoryReading { available_bytes, total_bytes: available_bytes * 2, ..Default::default() };
+            let plan = LeakPlan::new(reading);
             assert!(available_bytes - plan.cap_bytes < plan.min_available_bytes, "{plan:?}");
             assert!(available_bytes - plan.cap_bytes > plan.critical_bytes, "{plan:?}");
             assert!(plan.cap_bytes <= available_bytes / 8 && plan.cap_bytes <= 384 * MIB, "{plan:?}");
-            assert!(
-                plan.fits(MemoryReading { available_bytes, total_bytes: available_bytes * 2, pressure_percent: 0 }),
-                "{plan:?}"
-            );
+            assert!(plan.fits(reading), "{plan:?}");
             assert!(plan.victim_from_bytes < available_bytes - plan.min_available_bytes, "{plan:?}");
         }
     }

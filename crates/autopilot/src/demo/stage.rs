@@ -75,6 +75,11 @@ impl Stage {
         self.root.join("bin").join(name)
     }
 
+    /// What `TMPDIR` says to all below.
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
     pub(super) fn sessions(&self) -> PathBuf {
         self.root.join("sessions")
     }
@@ -101,7 +106,7 @@ impl Stage {
 
     /// Puts everything in its place.
     pub(super) fn furnish(&self) -> io::Result<()> {
-        for folder in [self.repository(), self.root.join("bin"), self.sessions(), self.cues()] {
+        for folder in [self.repository(), self.root.join("bin"), self.temporary(), self.sessions(), self.cues()] {
             os::files::create_private_folder(&folder)?;
         }
         os::files::create_private_folder(&self.root.join("home/bin"))?;

@@ -32,17 +32,9 @@ pub(super) fn of(claude_folder: &Path, stage: &Stage, sessions: &[String]) -> Ve
         if file.ends_with(".json") && is_ours(&text) && !pid.is_empty() {
             let of_this_pid = |path: &PathBuf| name(path).split('.').next() == Some(&pid);
             traces.extend(entries(&claude_folder.join("sessions")).filter(of_this_pid));
-            traces.extend(socket(&text));
         }
     }
     traces
-}
-
-fn socket(record: &str) -> Option<PathBuf> {
-    use std::os::unix::fs::FileTypeExt;
-    let record: serde_json::Value = serde_json::from_str(record).ok()?;
-    let path = PathBuf::from(record["messagingSocketPath"].as_str()?);
-    fs::symlink_metadata(&path).is_ok_and(|meta| meta.file_type().is_socket()).then_some(path)
 }
 
 fn is_uuid(id: &str) -> bool {

@@ -28,7 +28,8 @@ const LOOK_EVERY_MS: u64 = 5;
 const ANSWER_WITHIN_MS: u64 = 2_000;
 
 /// What would change the demo if it came from the user's surroundings.
-const NOT_FOR_THE_DEMO: [&str; 14] = [
+const NOT_FOR_THE_DEMO: [&str; 15] = [
+    "CLAUDE_CODE_TMPDIR",
     "AUTOPILOT_WORKER_BINARY",
     "AUTOPILOT_STALL_TIMEOUT_MS",
     "AUTOPILOT_RECOVERY_COOLDOWN_MS",
@@ -124,6 +125,7 @@ impl Watch {
             ("AUTOPILOT_HOME".into(), self.stage.home().root().into()),
             (VARIABLE.into(), self.stage.root().into()),
             ("AUTOPILOT_CLAUDE".into(), claude.into()),
+            ("TMPDIR".into(), self.stage.temporary().into()),
         ];
         let env_remove = NOT_FOR_THE_DEMO.map(OsString::from).to_vec();
         let at_ms = os::clock::monotonic_ms();
