@@ -254,14 +254,14 @@ impl<'a> Shim<'a> {
             let anybody = self.worker.is_some_and(|leader| os::tree::signal_group(leader, Send::Kill).unwrap_or(false));
             return u64::from(anybody);
         }
-        let members = self.group.as_ref().map(|group| {
-            let members = group.members().map_or(0, |members| members.len());
-            // What the group misses, because it moved itself elsewhere, is still below the shim.
-            group.kill().ok();
-            members
-        });
-        let below = os::tree::kill_below().unwrap_or(0);
-        members.unwrap_or(0).max(below) as u64
+        if let Some(group) = &self.group
+            && let members @ 1.. = group.members().map_or(0, |members| members.len())
+            && group.kill().is_ok()
+        {
+            return members as u64;
+        }
+        // What the group misses, because it moved itself elsewhere, is still below the shim.
+        os::tree::kill_below().unwrap_or(0) as u64
     }
 
     /// Take some of the output, but return to the signals from time to time.

@@ -1,15 +1,17 @@
 //! A control group of its own for each run: the kernel then knows the whole tree, whoever forked, called setsid, or lost
 //! its parent.
 //!
-//! Version 2 kills a group with one write (`cgroup.kill`, Linux 5.14); version 1 can make it stand still (freezer), so
-//! that its members can be killed one by one. kernel: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/freezer-subsystem.rst
+//! Version 2 kills a group with one write (`cgroup.kill`, Linux 5.14); version 1 can make it stand still (freezer) while
+//! its members are killed one by one. kernel: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/freezer-subsystem.rst
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use crate::process::{Identity, Pidfd, Send};
+use crate::process::{Pidfd, Send};
 use crate::{clock, proc};
 
 /// Which of the two.
@@ -28,8 +30,8 @@ pub struct Group {
     path: PathBuf,
 }
 
-/// A group is expected to freeze within this time; a process in an uninterruptible sleep delays it.
-const FREEZE_WITHIN_MS: u64 = 200;
+/// After this time at the latest the killed may go on and die, whoever else is there: the caller comes again.
+const KILL_WITHIN_MS: u64 = 200;
 
 impl Group {
     /// Make a group of this name below the one that this process is in, or find it.
@@ -124,18 +126,38 @@ impl Group {
         }
     }
 
+    /// Nobody has to stand still first: who has SIGKILL pending can't fork any more, and dies when it may go on. Waiting
+    /// for a fork bomb to freeze cost two turns of the processor for each of its processes instead of one.
     fn freeze_and_kill(&self) -> io::Result<()> {
         let state = self.path.join("freezer.state");
         fs::write(&state, "FROZEN")?;
-        let until_ms = clock::monotonic_ms() + FREEZE_WITHIN_MS;
-        // Each read makes the kernel look again whether all stand still.
-        while fs::read_to_string(&state)?.trim() != "FROZEN" && clock::monotonic_ms() < until_ms {}
-        for pid in self.members()? {
-            // Nobody in a frozen group forks or is reaped by a member of it: the pid is still the process.
-            let start_ticks = proc::stat(proc::root(), pid).map(|stat| stat.start_ticks);
-            let pidfd = start_ticks.and_then(|start_ticks| Pidfd::open(Identity { pid, start_ticks }));
-            if let Ok(Some(pidfd)) = pidfd {
-                pidfd.send(Send::Kill).ok();
+        let until_ms = clock::monotonic_ms() + KILL_WITHIN_MS;
+        let mut held = BTreeMap::new();
+        let mut killed = BTreeSet::new();
+        while clock::monotonic_ms() < until_ms {
+            for pid in self.members()? {
+                if let Entry::Vacant(place) = held.entry(pid)
+                    && let Ok(Some(pidfd)) = Pidfd::open_child(pid)
+                {
+                    place.insert(pidfd);
+                }
+            }
+            // Listed after its pidfd was opened: it is a member, whoever had the pid before.
+            let listed = self.members()?;
+            let mut news = false;
+            for pid in &listed {
+                match held.get(pid) {
+                    Some(pidfd) if killed.insert(*pid) => {
+                        pidfd.send(Send::Kill).ok();
+                        news = true;
+                    }
+                    Some(_) => {}
+                    // It came in between, and has its turn in the next round.
+                    None => news = true,
+                }
+            }
+            if !news {
+                break;
             }
         }
         fs::write(&state, "THAWED")

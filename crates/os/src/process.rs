@@ -132,7 +132,8 @@ impl Pidfd {
         Ok(same.then_some(pidfd))
     }
 
-    /// A child of this process that it has not reaped yet: its pid can't have been used again.
+    /// Whoever has this pid now: for a child of this process that it has not reaped yet, whose pid can't have been used
+    /// again, or where the caller finds out afterwards who it is.
     ///
     /// # Errors
     /// As of `pidfd_open`, but for "no such process".

@@ -7,6 +7,7 @@ use std::time::Duration;
 use testkit::control::request;
 use testkit::ends::Ends;
 use testkit::home::{DEADLINE, Started, is_root};
+use testkit::hostile::monotonic_ns;
 use testkit::processes::Process;
 use testkit::vitals;
 
@@ -153,7 +154,7 @@ impl Scene {
         match self.ending {
             // The reply is of no interest: it comes when all is over.
             Ending::StopWorker => self.rig.connect().send(&request("stop-worker")).unwrap(),
-            Ending::Crash => self.rig.kill(leader),
+            Ending::Crash => self.rig.kill_if_alive(leader),
             // It is silent from now on.
             Ending::Stall => {}
             Ending::Memory => {
@@ -170,12 +171,12 @@ impl Scene {
         assert_eq!(status["containment"], self.rung.shown());
         let leader = pid(&status);
         // The shim ends when the tree is empty, and not before.
-        let mut shim = Ends::of([shim_of(leader)]);
-        let mut ends = Ends::of(crowd.iter().map(|process| process.pid));
+        let shim = shim_of(leader);
+        let mut ends = Ends::of(crowd.iter().map(|process| process.pid).chain([shim]));
+        let begun_ns = monotonic_ns();
         self.end_the_run(leader);
         let left = ends.wait(DEADLINE);
         assert!(left.is_empty(), "{:?} {:?}: still there: {left:?}", self.rung, self.ending);
-        assert!(shim.wait(DEADLINE).is_empty(), "{:?} {:?}: the shim is still there", self.rung, self.ending);
         assert_eq!(self.rig.run_processes(), [], "{:?} {:?}: survivors", self.rung, self.ending);
         let state = if self.ending == Ending::StopWorker { "stopped" } else { "restarting" };
         let status = self.rig.wait_for_state(state);
@@ -183,7 +184,8 @@ impl Scene {
         if let Some(jail) = &self.jail {
             jail.set_limit(ROOMY_BYTES);
         }
-        ms_between(ends.at_ns(leader).unwrap(), shim.last_ns().unwrap())
+        let dead_ns = if self.ending == Ending::Crash { begun_ns } else { ends.at_ns(leader).unwrap() };
+        ms_between(dead_ns, ends.at_ns(shim).unwrap())
     }
 }
 
