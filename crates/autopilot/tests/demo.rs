@@ -16,14 +16,9 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// With the real CLI, and a longer stall timeout.
 const LONGEST_REAL: Duration = Duration::from_secs(120);
 
-/// What `TMPDIR` says: the demo's folder is in there.
-fn temporary(home: &Home) -> PathBuf {
-    home.user_home().parent().expect("the test's folder").join("tmp")
-}
-
 fn assert_nothing_left(home: &Home) {
     home.wait_until_nothing_runs(Duration::ZERO);
-    let files = fs::read_dir(temporary(home)).expect("read the temporary folder").flatten().map(|entry| entry.path());
+    let files = fs::read_dir(home.temporary()).expect("read the temporary folder").flatten().map(|entry| entry.path());
     let files: Vec<PathBuf> = files.collect();
     assert!(files.is_empty(), "left behind: {files:?}");
     assert!(!home.path().exists(), "the user's own home was used");
