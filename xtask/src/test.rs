@@ -46,6 +46,7 @@ pub(crate) fn run_all(args: &[String]) -> Result<(), Failure> {
     );
     match (verdict, succeeded) {
         ("ok", _) => Ok(()),
+        (_, false) if count == Count::default() => Err(Failure::new("no test ran, see above")),
         (_, false) => Err(Failure::new("not every test passed, see above")),
         _ => Err(Failure::new("the tests left something behind, see the summary")),
     }

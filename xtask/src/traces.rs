@@ -37,9 +37,32 @@ impl Traces {
             left.push(format!("folder {}: {error}", self.temporary.display()));
         }
         left.extend(mounts().difference(&self.mounts).map(|mount| format!("mount {mount}")));
-        left.extend(our_cgroups().difference(&self.cgroups).map(|cgroup| format!("cgroup {}", cgroup.display())));
+        left.extend(self.abandoned_cgroups().iter().map(|cgroup| format!("cgroup {}", cgroup.display())));
         left
     }
+
+    /// Cgroups that have come since, with nobody in them, and stay. Somebody else's daemon on this machine has its
+    /// worker in its own.
+    fn abandoned_cgroups(&self) -> Vec<PathBuf> {
+        let new_and_empty =
+            || our_cgroups().into_iter().filter(|cgroup| !self.cgroups.contains(cgroup) && is_empty(cgroup));
+        let first: Vec<PathBuf> = new_and_empty().collect();
+        if !first.is_empty() {
+            std::thread::park_timeout(GRACE);
+        }
+        new_and_empty().filter(|cgroup| first.contains(cgroup)).collect()
+    }
+}
+
+/// Between two looks at what seems to be abandoned.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Nobody is in it or below it.
+fn is_empty(cgroup: &Path) -> bool {
+    let nobody = fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|members| members.is_empty());
+    let below = fs::read_dir(cgroup).into_iter().flatten().flatten();
+    let mut below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    nobody && below.all(|entry| is_empty(&entry.path()))
 }
 
 /// Mount points of this namespace.

@@ -122,7 +122,7 @@ fn no_machine_is_named() {
         }
         let foreign = line.match_indices(&home).any(|(at, _)| {
             let rest = &line[at..];
-            let own = line[..at].ends_with(|letter: char| letter.is_alphanumeric() || "-_.>}".contains(letter));
+            let own = line[..at].ends_with(|letter: char| letter.is_alphanumeric() || "-_.>}~".contains(letter));
             !own && !people.iter().any(|known| rest.starts_with(known))
         });
         foreign.then(|| "a home of one machine; the example user is ada".to_owned())

@@ -4,6 +4,7 @@
 //! carries it, checks that nothing is left, and removes the folder; after a failure it first prints what the programs
 //! had to say.
 
+mod groups;
 mod started;
 
 use std::ffi::{OsStr, OsString};
@@ -411,10 +412,9 @@ impl Drop for Home {
         if failed {
             self.report();
         }
+        groups::thaw(&self.path());
         let left = processes::end_all(&self.id, Duration::from_secs(10));
-        for group in self.control_groups().iter().rev() {
-            fs::remove_dir(group).ok();
-        }
+        let groups_left = groups::remove(&self.path());
         // For people who want to look around in it.
         if std::env::var_os("TESTKIT_KEEP").is_some() {
             let kept = self.folder.take().map(TempDir::keep);
@@ -423,6 +423,7 @@ impl Drop for Home {
         let removed = self.folder.take().map_or(Ok(()), TempDir::close);
         if !failed {
             assert!(left.is_empty(), "processes that cannot be ended: {left:#?}");
+            assert!(groups_left.is_empty(), "control groups that cannot be removed: {groups_left:#?}");
             removed.expect("remove the temporary folder");
         }
     }
