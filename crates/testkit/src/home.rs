@@ -369,20 +369,9 @@ impl Home {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// The control groups that the daemon has made for this home, as its records name them: the runs' and the one above.
+    /// The control groups that the daemon has made for this home and that are still there: the home's own and the runs'.
     pub fn control_groups(&self) -> Vec<PathBuf> {
-        let runs = fs::read_dir(self.path().join("workers/main/runs")).into_iter().flatten().flatten();
-        let records = runs.filter_map(|run| fs::read(run.path().join("started")).ok());
-        let groups = records.filter_map(|record| {
-            let record: Value = serde_json::from_slice(&record).ok()?;
-            Some(PathBuf::from(record["group"].as_str()?))
-        });
-        let mut groups: Vec<PathBuf> =
-            groups.flat_map(|group| [group.parent().map(Path::to_owned), Some(group)]).flatten().collect();
-        groups.sort();
-        groups.dedup();
-        groups.retain(|group| group.exists());
-        groups
+        groups::of(&self.path())
     }
 
     fn report(&self) {

@@ -15,7 +15,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Lets everything in the home's groups run: of what is frozen nothing dies, in version 1.
 pub(super) fn thaw(home: &Path) {
-    for group in of(home).iter().flat_map(|group| with_groups_below(group)) {
+    for group in of(home) {
         let state = group.join("freezer.state");
         // Version 2 has no such file, and needs none.
         if state.exists() {
@@ -30,7 +30,7 @@ pub(super) fn remove(home: &Path) -> Vec<PathBuf> {
     loop {
         let groups = of(home);
         // The innermost first: a group with groups in it cannot be removed.
-        for group in groups.iter().flat_map(|group| with_groups_below(group).into_iter().rev()) {
+        for group in groups.iter().rev() {
             fs::remove_dir(group).ok();
         }
         if groups.iter().all(|group| !group.exists()) {
@@ -43,12 +43,14 @@ pub(super) fn remove(home: &Path) -> Vec<PathBuf> {
     }
 }
 
-fn of(home: &Path) -> Vec<PathBuf> {
+/// The home's groups in each hierarchy, and those below them, the outer before the inner.
+pub(super) fn of(home: &Path) -> Vec<PathBuf> {
     let mut hasher = DefaultHasher::new();
     home.hash(&mut hasher);
     let name = format!("autopilot-{:016x}", hasher.finish());
-    let all = with_groups_below(Path::new(HIERARCHIES));
-    all.into_iter().filter(|group| group.file_name().is_some_and(|last| last == name.as_str())).collect()
+    let mut all = with_groups_below(Path::new(HIERARCHIES));
+    all.retain(|group| group.components().any(|part| part.as_os_str() == name.as_str()));
+    all
 }
 
 /// The group itself, then those below it, the outer before the inner.
