@@ -159,11 +159,15 @@ fn leak(watch: &mut Watch) -> Result<Recovery, Trouble> {
     let before = watch.at_work(5)?;
     watch.pause(PAUSE_MS)?;
     let plan = fitting_plan(watch)?;
-    let (rate, room) =
-        (plan.bytes_per_second >> 20, memory()?.available_bytes.saturating_sub(plan.min_available_bytes) >> 20);
+    let room_bytes = memory()?.available_bytes.saturating_sub(plan.min_available_bytes);
     watch.screen.event(
         Who::Demo,
-        &format!("lets the tool start a `node` that leaks {rate} MB a second; in this demo, memory is low when another {room} MB are gone"),
+        &format!(
+            "lets the tool start a `node` that leaks {} MB a second; in this demo, memory is low when another {} MB are \
+             gone",
+            plan.bytes_per_second >> 20,
+            room_bytes >> 20
+        ),
     );
     let began_ms = os::clock::monotonic_ms();
     watch.stage.give_cue(5, &format!("{} {}", plan.cap_bytes, plan.bytes_per_second))?;
