@@ -17,6 +17,9 @@ use crate::repetition::Said;
 /// So many of the run's logs are looked at: it writes into the newest, and for a moment into the one before.
 const MOST_LOGS: usize = 4;
 
+/// So many of the newest days are watched: a clock that steps back writes into a folder that is not the newest.
+const MOST_DAYS: usize = 64;
+
 /// Size and time of a file, to be compared and nothing else.
 type Mark = (u64, u64, i64, i64);
 
@@ -38,6 +41,13 @@ struct Looked {
 }
 
 impl Looked {
+    /// What is in it by now is nothing new.
+    fn from_now_on(path: PathBuf) -> Self {
+        let mark = mark(&path);
+        let said = Said::from(mark.map_or(0, |(_, size, _, _)| size));
+        Self { path, mark, said }
+    }
+
     fn look(&mut self) -> Sign {
         let now = mark(&self.path);
         if now.is_none() || now == self.mark {
@@ -57,12 +67,22 @@ impl Activity {
             Some(watch) => watch.clear(),
             None => watch = CreationWatch::new().ok(),
         }
-        let mark = mark(&output);
-        let said = Said::from(mark.map_or(0, |(_, size, _, _)| size));
-        let output = Looked { path: output, mark, said };
+        let output = Looked::from_now_on(output);
         let mut activity = Self { logs, watch, files: VecDeque::new(), output, told: false };
         activity.extend_watch(false);
         activity
+    }
+
+    /// The run began before this daemon: it may go on with the logs that it has. They count when they grow, from now on.
+    pub(crate) fn adopt(&mut self) {
+        let mut days: Vec<PathBuf> = entries(&self.logs).filter(|path| is_day(path)).collect();
+        days.sort_unstable();
+        let mut logs: Vec<PathBuf> =
+            days.iter().rev().take(2).flat_map(|day| entries(day)).filter(|path| is_log(path)).collect();
+        logs.sort_unstable();
+        for path in logs.split_off(logs.len().saturating_sub(MOST_LOGS)) {
+            self.files.push_back(Looked::from_now_on(path));
+        }
     }
 
     /// The run is over: what the next one can use.
@@ -119,18 +139,26 @@ impl Activity {
     fn extend_watch(&mut self, new: bool) {
         let Some(watch) = &mut self.watch else { return };
         let mut found = Vec::new();
-        let mut folder = self.logs.clone();
-        while !watch.add(&folder).is_ok_and(|watching| watching.exists()) {
-            if !folder.pop() {
+        // Once more after each new watch: the next folder on the way may have come just before it.
+        loop {
+            let mut folder = self.logs.as_path();
+            let watching = loop {
+                match (watch.add(folder), folder.parent()) {
+                    (Ok(watching), _) if watching.exists() => break watching,
+                    (_, Some(parent)) => folder = parent,
+                    (_, None) => return,
+                }
+            };
+            if folder == self.logs {
+                break;
+            }
+            if !watching.is_new() {
                 return;
             }
         }
-        if folder != self.logs {
-            return;
-        }
         let mut days: Vec<PathBuf> = entries(&self.logs).filter(|path| is_day(path)).collect();
         days.sort_unstable();
-        for day in days.into_iter().rev().take(2) {
+        for day in days.into_iter().rev().take(MOST_DAYS) {
             let fresh = watch.add(&day).is_ok_and(|watching| watching.is_new());
             if new && fresh {
                 found.extend(entries(&day).filter(|path| is_log(path)));
@@ -196,6 +224,30 @@ mod tests {
             assert!(activity.look() == Sign::Progress, "{existing}: across midnight");
             assert!(activity.look() == Sign::Nothing);
         }
+    }
+
+    #[test]
+    fn an_adopted_run_goes_on_with_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("docs/logs/20260101/090000-own.rlog");
+        write(&own, "one\n");
+        let mut activity = Activity::begin(folder.path(), folder.path().join("output"), None);
+        activity.adopt();
+        assert!(activity.look() == Sign::Nothing, "what it wrote before is not life");
+        write(&own, "one\ntwo\n");
+        assert!(activity.look() == Sign::Progress);
+    }
+
+    /// The clock was wrong by a month and is right again: the folders from the future stay.
+    #[test]
+    fn a_log_in_an_older_folder_is_seen_too() {
+        let folder = tempfile::tempdir().unwrap();
+        for day in 20260101..=20260131 {
+            std::fs::create_dir_all(folder.path().join(format!("docs/logs/{day}"))).unwrap();
+        }
+        let mut activity = Activity::begin(folder.path(), folder.path().join("output"), None);
+        write(&folder.path().join("docs/logs/20260101/090000-a.rlog"), "one\n");
+        assert!(activity.look() == Sign::Progress);
     }
 
     #[test]

@@ -442,7 +442,7 @@ impl Daemon {
             self.poller.remove(shim).ok();
         }
         self.orphans_due_ms = None;
-        self.spare_watch = self.activity.take().and_then(Activity::into_watch);
+        self.forget_activity();
         self.victims.clear();
     }
 
@@ -451,6 +451,7 @@ impl Daemon {
             self.poller.add(shim, Token(FIRST_SHIM + run.number), Interest::Readable)?;
         }
         self.watch_activity();
+        self.activity.iter_mut().for_each(Activity::adopt);
         self.last_pid = run.worker.map(|worker| worker.pid);
         self.run = Some(run);
         Ok(())
@@ -472,6 +473,10 @@ impl Daemon {
     pub(crate) fn watch_activity(&mut self) {
         let working_dir = &self.launching.config().job.working_dir.value;
         self.activity = Some(Activity::begin(working_dir, self.home.output_log(), self.spare_watch.take()));
+    }
+
+    pub(crate) fn forget_activity(&mut self) {
+        self.spare_watch = self.activity.take().and_then(Activity::into_watch);
     }
 
     fn take_victim(&mut self, token: Token) {

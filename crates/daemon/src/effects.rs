@@ -45,6 +45,8 @@ impl Daemon {
             Ok(plan) => plan,
             Err(failure) => return self.events.push_back(Event::StartFailed(run, failure)),
         };
+        // Before the run begins: a log that it makes in its first millisecond is its own.
+        self.watch_activity();
         let mut begun = LiveRun::begin(&plan);
         // The worker's old output is worth less than its work.
         while begun.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
@@ -54,10 +56,10 @@ impl Daemon {
             begun = LiveRun::begin(&plan);
         }
         if let Err(error) = begun.and_then(|live| self.watch_run(live)) {
+            self.forget_activity();
             self.cannot_begin(run, error.raw_os_error().unwrap_or(0));
             return;
         }
-        self.watch_activity();
         if let Some(note) = self.launching.note() {
             self.say(&note);
         }
@@ -90,7 +92,7 @@ impl Daemon {
         self.events.push_back(Event::Sampled { run, sign, memory });
     }
 
-    /// Its own words first; where it has been silent for long, and never sends heartbeats, what its tools do.
+    /// Its own words first; where it has said nothing new for long, and never sends heartbeats, what its tools do.
     fn look_for_life(&mut self) -> Sign {
         let Some(activity) = &mut self.activity else { return Sign::Nothing };
         let sign = activity.look();
@@ -98,7 +100,7 @@ impl Daemon {
             return sign;
         }
         let now_ms = os::clock::monotonic_ms();
-        let silent_ms = self.machine.view().active_ms.map_or(0, |at_ms| now_ms.saturating_sub(at_ms));
+        let silent_ms = self.machine.view().progress_ms.map_or(0, |at_ms| now_ms.saturating_sub(at_ms));
         let timeout_ms = self.launching.config().restart.stall_timeout_ms.value;
         let worker = self.run.as_ref().and_then(|run| run.worker).map(|worker| worker.pid);
         match worker {

@@ -12,7 +12,8 @@ use std::path::Path;
 /// So many different sentences are remembered.
 const MOST_SENTENCES: usize = 64;
 
-/// At most this much is read at a look; what is more than that is taken for new.
+/// At most this much is read at a look: the end of what is new. Who has something new to say says so there, too, at one
+/// look or the next; who repeats himself quickly would else be taken for new for ever.
 const MOST_BYTES: u64 = 64 << 10;
 
 const FEWEST_WORDS: usize = 3;
@@ -35,13 +36,13 @@ impl Said {
     pub(crate) fn anything_new(&mut self, path: &Path, size: u64) -> bool {
         let from = if size < self.read_to { 0 } else { self.read_to };
         self.read_to = size;
-        let length = size - from;
-        if length == 0 || length > MOST_BYTES {
+        if size == from {
             return true;
         }
+        let length = (size - from).min(MOST_BYTES);
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        match File::open(path).and_then(|file| file.read_exact_at(&mut bytes, from)) {
-            Ok(()) => self.take(&bytes),
+        match File::open(path).and_then(|file| file.read_exact_at(&mut bytes, size - length)) {
+            Ok(()) => self.take(if length < size - from { after_first_line(&bytes) } else { &bytes }),
             Err(_) => true,
         }
     }
@@ -62,6 +63,14 @@ impl Said {
             }
         }
         new
+    }
+}
+
+/// Without the line whose beginning is missing; if there is no other, that one.
+fn after_first_line(bytes: &[u8]) -> &[u8] {
+    match bytes.iter().position(|&b| b == b'\n') {
+        Some(end) if end + 1 < bytes.len() => &bytes[end + 1..],
+        Some(_) | None => bytes,
     }
 }
 
@@ -93,6 +102,23 @@ mod tests {
         assert!(said.take(b"09:01:31 connection refused, retrying in 60 s (attempt 4)\n"));
         assert!(!said.take(b"09:02:31 API error 529, retrying in 30 s (attempt 5)\n"));
         assert!(said.take(b"tick 1\n") && said.take(b"tick 2\n"), "too short to tell");
+    }
+
+    #[test]
+    fn a_thousand_of_the_same_at_once_are_not_new_but_one_other_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let many: String = (0..3_000).map(|n| format!("API error 529, retrying in {n} s (attempt {n})\n")).collect();
+        let mut said = Said::default();
+        let mut text = String::new();
+        let mut write = |more: &str| {
+            text.push_str(more);
+            std::fs::write(&path, &text).unwrap();
+            said.anything_new(&path, text.len() as u64)
+        };
+        assert!(many.len() as u64 > MOST_BYTES && write(&many));
+        assert!(!write(&many));
+        assert!(write(&format!("{many}it has got through\n")));
     }
 
     #[test]

@@ -84,8 +84,16 @@ mod tests {
     use super::*;
 
     fn member(pid: u32, parent: u32, name: &str, bytes: u64) -> Member {
-        let stat =
-            Stat { name: name.to_owned(), state: 'S', parent, group: pid, session: pid, cpu_ticks: 0, start_ticks: 1 };
+        let stat = Stat {
+            name: name.to_owned(),
+            state: 'S',
+            parent,
+            group: pid,
+            session: pid,
+            cpu_ticks: 0,
+            reaped_cpu_ticks: 0,
+            start_ticks: 1,
+        };
         Member { identity: Identity { pid, start_ticks: 1 }, stat, bytes }
     }
 

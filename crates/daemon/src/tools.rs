@@ -64,7 +64,9 @@ fn used_below(worker: u32) -> BTreeMap<Identity, Used> {
     tree.into_iter()
         .map(|(identity, stat)| {
             let io_bytes = os::proc::io_bytes(root, identity.pid).unwrap_or(0);
-            (identity, Used { cpu_ms: stat.cpu_ticks.saturating_mul(tick_ms), io_bytes })
+            // A build is many short processes: seldom is one of them there at two looks.
+            let ticks = stat.cpu_ticks.saturating_add(stat.reaped_cpu_ticks);
+            (identity, Used { cpu_ms: ticks.saturating_mul(tick_ms), io_bytes })
         })
         .collect()
 }

@@ -26,6 +26,8 @@ pub struct Stat {
     pub session: u32,
     /// User and system time, in clock ticks.
     pub cpu_ticks: u64,
+    /// The same of its children that have ended and were reaped, and of theirs.
+    pub reaped_cpu_ticks: u64,
     /// When it began, in clock ticks since boot.
     pub start_ticks: u64,
 }
@@ -54,6 +56,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         group: small(5)?,
         session: small(6)?,
         cpu_ticks: number(14)?.saturating_add(number(15)?),
+        reaped_cpu_ticks: number(16)?.saturating_add(number(17)?),
         start_ticks: number(22)?,
     })
 }
@@ -185,11 +188,11 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let line =
-            b"42 (a) b (c) S 7 42 41 0 -1 4194560 1 2 3 4 10 5 0 0 20 0 1 0 98765 1000 20 18446744073709551615 1";
+            b"42 (a) b (c) S 7 42 41 0 -1 4194560 1 2 3 4 10 5 3 4 20 0 1 0 98765 1000 20 18446744073709551615 1";
         let stat = parse_stat(line).unwrap();
         assert_eq!(stat.name, "a) b (c");
         assert_eq!((stat.state, stat.parent, stat.group, stat.session), ('S', 7, 42, 41));
-        assert_eq!((stat.cpu_ticks, stat.start_ticks), (15, 98765));
+        assert_eq!((stat.cpu_ticks, stat.reaped_cpu_ticks, stat.start_ticks), (15, 7, 98765));
         assert_eq!(parse_stat(b"42 (x"), None);
         assert_eq!(parse_stat(b""), None);
     }

@@ -62,6 +62,8 @@ pub struct View {
     pub started_ms: Option<u64>,
     /// When it last showed life.
     pub active_ms: Option<u64>,
+    /// Its last sign of new life, not a repetition.
+    pub progress_ms: Option<u64>,
     /// How often the worker was started again.
     pub total_restarts: u64,
     /// Failures in a row.
@@ -123,6 +125,7 @@ impl Supervisor {
             run: watch.map(|w| w.run),
             started_ms: watch.map(|w| w.started_ms),
             active_ms: watch.map(|w| w.active_ms),
+            progress_ms: watch.map(|w| w.progress_ms),
             total_restarts: self.total_restarts(),
             failures: self.failures,
             next_attempt_ms: self.next_attempt_ms(),
