@@ -9,6 +9,7 @@
 mod rig;
 
 mod jail;
+mod stalls;
 mod stranger;
 mod survivors;
 
