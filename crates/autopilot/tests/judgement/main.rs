@@ -9,9 +9,11 @@
 mod rig;
 
 mod jail;
+mod leaks;
 mod stalls;
 mod stranger;
 mod survivors;
+mod swarm;
 
 /// Says loudly that a test proves nothing here, and why.
 fn skip(why: &str) {

@@ -11,7 +11,17 @@ pub fn program(home: &Home, name: &str) -> PathBuf {
     let folder = home.user_home().with_file_name("bin");
     std::fs::create_dir_all(&folder).unwrap();
     let named = folder.join(name);
-    std::fs::copy(binaries::own("hostile-worker"), &named).unwrap();
+    if !named.exists() {
+        std::fs::copy(binaries::own("hostile-worker"), &named).unwrap();
+    }
+    named
+}
+
+/// A shell by this name, in the same folder.
+pub fn shell(home: &Home, name: &str) -> PathBuf {
+    let named = home.user_home().with_file_name("bin").join(name);
+    std::fs::create_dir_all(named.with_file_name("")).unwrap();
+    std::fs::copy("/bin/sh", &named).unwrap();
     named
 }
 
