@@ -275,4 +275,43 @@ mod tests {
         write(&own, "own\nmore\n");
         assert!(activity.look() == Sign::Progress);
     }
+
+    /// Ten thousand old logs cost a look nothing: in turns, so that a busy machine is as busy for both.
+    #[test]
+    fn a_look_costs_the_same_with_ten_and_with_ten_thousand_logs() {
+        let begin = |count: u32| {
+            let folder = tempfile::tempdir().unwrap();
+            let day = folder.path().join("docs/logs/20260101");
+            std::fs::create_dir_all(&day).unwrap();
+            for number in 0..count {
+                std::fs::write(day.join(format!("{number:06}-old.rlog")), "old\n").unwrap();
+            }
+            let mut activity = Activity::begin(folder.path(), folder.path().join("output"), None);
+            write(&day.join("235959-own.rlog"), "own\n");
+            assert!(activity.look() == Sign::Progress);
+            (folder, activity)
+        };
+        let (_few, mut with_few) = begin(10);
+        let (_many, mut with_many) = begin(10_000);
+        let cost_ns = |activity: &mut Activity| {
+            let begun_ns = monotonic_ns();
+            assert!(activity.look() == Sign::Nothing);
+            monotonic_ns() - begun_ns
+        };
+        let mut costs_ns: Vec<(u64, u64)> =
+            (0..2_001).map(|_| (cost_ns(&mut with_few), cost_ns(&mut with_many))).collect();
+        costs_ns.sort_unstable_by_key(|(few, _)| *few);
+        let few_ns = costs_ns[1_000].0;
+        costs_ns.sort_unstable_by_key(|(_, many)| *many);
+        let many_ns = costs_ns[1_000].1;
+        println!("measured: a look costs {few_ns} ns with 10 logs, {many_ns} ns with 10,000");
+        assert!(many_ns * 2 <= few_ns * 3, "{few_ns} ns with 10 logs, {many_ns} ns with 10,000");
+    }
+
+    fn monotonic_ns() -> u64 {
+        #[expect(clippy::disallowed_methods, reason = "a millisecond is too coarse a clock for this")]
+        let now = std::time::Instant::now();
+        static BEGIN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        u64::try_from(now.duration_since(*BEGIN.get_or_init(|| now)).as_nanos()).unwrap()
+    }
 }

@@ -10,13 +10,13 @@ use testkit::home::Home;
 
 /// Removed when it is dropped: make it before the home whose processes it holds.
 #[derive(Debug)]
-pub struct Jail {
+pub(crate) struct Jail {
     folder: PathBuf,
 }
 
 impl Jail {
     /// None, said loudly, where there is no such controller or it may not be used.
-    pub fn new(limit_bytes: u64) -> Option<Self> {
+    pub(crate) fn new(limit_bytes: u64) -> Option<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let Some(own) = own_folder() else {
             crate::skip("no memory control groups of version 1 are mounted");
@@ -34,7 +34,7 @@ impl Jail {
     }
 
     /// The same command, in here from its first instruction on.
-    pub fn command(&self, home: &Home, inner: &Command) -> Command {
+    pub(crate) fn command(&self, home: &Home, inner: &Command) -> Command {
         if let Some(user) = home.user() {
             std::os::unix::fs::chown(self.folder.join("cgroup.procs"), Some(user), Some(user)).unwrap();
         }
@@ -44,18 +44,18 @@ impl Jail {
         command
     }
 
-    pub fn set_limit(&self, bytes: u64) {
+    pub(crate) fn set_limit(&self, bytes: u64) {
         fs::write(self.folder.join("memory.limit_in_bytes"), bytes.to_string()).unwrap();
     }
 
     /// What cannot be given back at once.
-    pub fn working_set_bytes(&self) -> u64 {
+    pub(crate) fn working_set_bytes(&self) -> u64 {
         let inactive = self.number_in("memory.stat", "total_inactive_file ");
         self.number_in("memory.usage_in_bytes", "").saturating_sub(inactive)
     }
 
     /// How many processes the kernel has killed in here.
-    pub fn oom_kills(&self) -> u64 {
+    pub(crate) fn oom_kills(&self) -> u64 {
         self.number_in("memory.oom_control", "oom_kill ")
     }
 

@@ -3,11 +3,14 @@
 //!
 //! What a machine lacks is said out loud and left out; root's tests have a twin as an ordinary user.
 #![expect(clippy::disallowed_methods, reason = "the tests' clock and processes are real ones")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::print_stderr, reason = "figures and what was left out, for whoever reads the tests' output")]
 
 #[path = "../daemon/rig.rs"]
 #[expect(dead_code, reason = "these tests need a part of it")]
 mod rig;
 
+mod idle;
 mod jail;
 mod leaks;
 mod stalls;
