@@ -73,12 +73,8 @@ fn kill_older(home: &Home, numbers: &[u64]) {
         if runs::is_free(&folder) {
             continue;
         }
-        if let Ok(run_id) = std::fs::read_to_string(folder.lock())
-            && !run_id.is_empty()
-        {
-            let left = os::tree::started_with(&runs::mark(&run_id)).unwrap_or_default();
-            os::tree::kill_each(&left);
-        }
+        let run_id = std::fs::read_to_string(folder.lock()).unwrap_or_default();
+        os::tree::kill_each(&runs::left_of(&folder, &run_id));
     }
 }
 

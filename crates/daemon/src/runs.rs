@@ -82,14 +82,9 @@ impl LiveRun {
         self.shim.as_ref().is_some_and(|shim| shim.send(signal).unwrap_or(false))
     }
 
-    /// The entry in the environment of every process of the run.
-    pub(crate) fn mark(&self) -> Vec<u8> {
-        mark(&self.run_id)
-    }
-
     /// Without a shim: kill what is left of the tree. `true` when nothing is.
     pub(crate) fn kill_orphans(&self) -> bool {
-        let mut left = os::tree::started_with(&self.mark()).unwrap_or_default();
+        let mut left = left_of(&self.folder, &self.run_id);
         if let Some(worker) = self.worker
             && matches!(Pidfd::open(worker), Ok(Some(_)))
             && os::proc::stat(os::proc::root(), worker.pid).is_ok_and(|stat| stat.state != 'Z')
@@ -111,7 +106,18 @@ impl LiveRun {
     }
 }
 
-pub(crate) fn mark(run_id: &str) -> Vec<u8> {
+/// What lives of a run, by its mark or by its lock: whoever has cleared its environment has seldom closed the lock, too.
+pub(crate) fn left_of(folder: &RunFolder, run_id: &str) -> Vec<Identity> {
+    let mut left =
+        if run_id.is_empty() { Vec::new() } else { os::tree::started_with(&mark(run_id)).unwrap_or_default() };
+    left.extend(os::tree::lock_holders(&folder.lock()).unwrap_or_default());
+    left.sort_unstable();
+    left.dedup();
+    left
+}
+
+/// The entry in the environment of every process of the run.
+fn mark(run_id: &str) -> Vec<u8> {
     format!("AUTOPILOT_RUN_ID={run_id}").into_bytes()
 }
 

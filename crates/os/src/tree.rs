@@ -3,7 +3,10 @@
 //! Measured: `killpg` alone leaves the grandchild that called setsid alive every time, and each Bash call of Claude Code
 //! is such a grandchild.
 
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::proc;
 use crate::process::{Identity, Pidfd, Send};
@@ -98,6 +101,36 @@ pub fn started_with(entry: &[u8]) -> io::Result<Vec<Identity>> {
     Ok(found)
 }
 
+/// The processes that hold the `flock` of this file, because they have inherited it: whoever only has the file open does
+/// not count. proc_pid_fdinfo(5) tells the two apart.
+///
+/// # Errors
+/// If `/proc` or the file can't be read.
+pub fn lock_holders(path: &Path) -> io::Result<Vec<Identity>> {
+    let root = proc::root();
+    let own = crate::process::own_pid();
+    let meta = std::fs::metadata(path)?;
+    let mut found = Vec::new();
+    for pid in proc::pids(root)? {
+        let Ok(stat) = proc::stat(root, pid) else { continue };
+        if pid != own && stat.state != 'Z' && holds_lock(&root.join(pid.to_string()), &meta) {
+            found.push(Identity { pid, start_ticks: stat.start_ticks });
+        }
+    }
+    Ok(found)
+}
+
+fn holds_lock(process: &Path, file: &Metadata) -> bool {
+    // Not ours to look into: not of ours.
+    let descriptors = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    descriptors.into_iter().any(|descriptor| {
+        let same = |meta: Metadata| (meta.dev(), meta.ino()) == (file.dev(), file.ino());
+        std::fs::metadata(descriptor.path()).is_ok_and(same)
+            && std::fs::read_to_string(process.join("fdinfo").join(descriptor.file_name()))
+                .is_ok_and(|info| info.lines().any(|line| line.starts_with("lock:") && line.contains(" FLOCK ")))
+    })
+}
+
 /// Kill these, and every process below them. For trees whose subreaper is gone.
 pub fn kill_each(identities: &[Identity]) -> usize {
     let mut still: Vec<Identity> = Vec::new();
@@ -117,4 +150,31 @@ pub fn kill_each(identities: &[Identity]) -> usize {
         }
     }
     still.into_iter().filter(|&identity| send(identity, Send::Kill)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::{Lock, Locked};
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "children that inherit what a test lets them")]
+    fn who_inherited_a_lock_holds_it_and_who_reads_the_file_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let Locked::Taken(lock) = Lock::try_take(&path).unwrap() else { panic!("nobody else is here") };
+        let mut reader =
+            std::process::Command::new("sleep").arg("60").stdin(std::fs::File::open(&path).unwrap()).spawn().unwrap();
+        lock.inherit_on_exec().unwrap();
+        let mut heir = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        drop(lock);
+        // Another test's child may have inherited it, too.
+        let holders: Vec<u32> = lock_holders(&path).unwrap().into_iter().map(|identity| identity.pid).collect();
+        for child in [&mut reader, &mut heir] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(holders.contains(&heir.id()) && !holders.contains(&reader.id()), "{holders:?}");
+        assert!(lock_holders(&path).unwrap().iter().all(|identity| identity.pid != heir.id()));
+    }
 }

@@ -1,6 +1,7 @@
 //! What the kernel says of one process, read from `/proc` as proc(5) describes it.
 
 use std::fs;
+use std::path::Path;
 
 /// Runs; a zombie does not.
 pub fn is_alive(pid: i32) -> bool {
@@ -60,6 +61,16 @@ pub fn arguments(pid: i32) -> Vec<String> {
     line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
+/// Whether somebody holds a `flock` of the file.
+///
+/// # Panics
+/// When the file cannot be opened.
+pub fn is_locked(path: &Path) -> bool {
+    use rustix::fs::{FlockOperation, flock};
+    let file = fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+}
+
 /// The part of `/proc/PID/stat` after the name, which may contain anything.
 fn after_name(pid: i32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -75,6 +86,15 @@ fn kib(path: &str, line: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_seen_as_long_as_it_is_held() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        assert!(is_locked(file.path()));
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::Unlock).unwrap();
+        assert!(!is_locked(file.path()));
+    }
 
     #[test]
     fn one_knows_oneself() {

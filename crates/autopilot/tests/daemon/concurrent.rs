@@ -6,7 +6,7 @@ use testkit::control::request;
 use testkit::home::DEADLINE;
 use testkit::vitals;
 
-use crate::rig::{Rig, count};
+use crate::rig::{Rig, count, shim_of};
 
 /// Each request is answered exactly once, in its order, and what comes of them all is a daemon that still serves.
 #[test]
@@ -132,7 +132,11 @@ fn stop_leaves_the_home_free_for_the_next_daemon() {
     for round in 1..=20 {
         rig.ready_worker();
         assert_eq!(rig.starts(), round);
-        assert_eq!(rig.ask("stop").done(), "Daemon stopped");
+        let mut control = rig.connect();
+        let answer = control.ask("stop", DEADLINE);
+        let locked = vitals::is_locked(&rig.home.path().join("autopilotd.lock"));
+        assert!(!locked && !rig.home.socket().exists(), "answered before the home was free, in round {round}");
+        assert_eq!(answer.done(), "Daemon stopped");
         let next = rig.start();
         assert_eq!(daemon.wait_for_code(DEADLINE), 0);
         daemon = next;
@@ -140,5 +144,27 @@ fn stop_leaves_the_home_free_for_the_next_daemon() {
     }
     let status = rig.status();
     assert_eq!((count(&status, "total_restarts"), count(&status, "consecutive_failures")), (0, 0));
+    rig.finish(daemon);
+}
+
+/// A shim tells the end of its run, and then takes its time to end itself: nothing is left of the run that the next
+/// daemon could take over.
+#[test]
+fn a_shim_that_outlives_its_run_is_not_adopted() {
+    let rig = Rig::new("initial_backoff_ms = 60000").hostile("ready");
+    let mut daemon = rig.start();
+    let worker = rig.ready_worker();
+    let shim = shim_of(worker);
+    // It waits for a reader of its last record, which is written under this name first.
+    let record = rig.home.path().join(format!("workers/main/runs/1/exit.{shim}.tmp"));
+    assert!(rig.home.command("mkfifo").arg(&record).status().unwrap().success());
+    assert_eq!(rig.ask("stop").done(), "Daemon stopped");
+    assert_eq!(daemon.wait_for_code(DEADLINE), 0);
+    assert!(vitals::is_alive(shim) && !vitals::is_alive(worker));
+    let daemon = rig.start();
+    assert_ne!(rig.ready_worker(), worker);
+    assert!(std::fs::read_to_string(&record).unwrap().contains("\"run\":1"));
+    let status = rig.status();
+    assert_eq!((status["last_exits"].as_array().unwrap().len(), count(&status, "consecutive_failures")), (1, 0));
     rig.finish(daemon);
 }

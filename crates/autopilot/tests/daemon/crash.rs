@@ -14,6 +14,9 @@ fn jealous(settings: &str) -> Rig {
     Rig::new(settings).script(JEALOUS)
 }
 
+/// Root has control groups to keep a tree together, where there are any; an ordinary user has none.
+const USERS: [fn(&str) -> Rig; 2] = [Rig::new, Rig::of_ordinary_user];
+
 fn assert_never_two(rig: &Rig) {
     let overlaps = std::fs::read_to_string(rig.home.user_home().join("overlaps")).unwrap_or_default();
     assert_eq!(overlaps, "", "a worker started while another one's tree lived");
@@ -102,7 +105,11 @@ fn a_backoff_survives_the_daemon() {
 /// The tree of a killed shim is ended, whatever it does about it, and only then comes the next one.
 #[test]
 fn a_killed_shim_takes_its_tree_with_it() {
-    let rig = jealous("initial_backoff_ms = 0").plan(&["ignore-term ready trap", "ready"]);
+    USERS.into_iter().for_each(a_killed_shim_takes_its_tree_with_it_of);
+}
+
+fn a_killed_shim_takes_its_tree_with_it_of(user: fn(&str) -> Rig) {
+    let rig = user("initial_backoff_ms = 0").script(JEALOUS).plan(&["ignore-term ready trap", "ready"]);
     let daemon = rig.start();
     let trap = rig.sprung_trap();
     rig.kill(shim_of(pid(&rig.status())));
@@ -118,7 +125,11 @@ fn a_killed_shim_takes_its_tree_with_it() {
 
 #[test]
 fn daemon_and_shim_killed_together_leave_no_second_worker() {
-    let rig = jealous("initial_backoff_ms = 0").plan(&["ignore-term ready trap", "ready"]);
+    USERS.into_iter().for_each(daemon_and_shim_killed_together_leave_no_second_worker_of);
+}
+
+fn daemon_and_shim_killed_together_leave_no_second_worker_of(user: fn(&str) -> Rig) {
+    let rig = user("initial_backoff_ms = 0").script(JEALOUS).plan(&["ignore-term ready trap", "ready"]);
     let mut daemon = rig.start();
     let trap = rig.sprung_trap();
     let shim = shim_of(pid(&rig.status()));
@@ -135,11 +146,15 @@ fn daemon_and_shim_killed_together_leave_no_second_worker() {
 /// The shim dies, and what is left of its tree has neither the run's mark in its environment nor the worker above it.
 #[test]
 fn a_process_that_hides_does_not_outlive_its_shim() {
+    USERS.into_iter().for_each(a_process_that_hides_does_not_outlive_its_shim_of);
+}
+
+fn a_process_that_hides_does_not_outlive_its_shim_of(user: fn(&str) -> Rig) {
     let hide = "id=$TESTKIT_ID\n\
                 test -e \"$HOME/second\" || (setsid env -i TESTKIT_ID=$id sh -c 'trap \"\" TERM; \
                 while :; do sleep 5; done' &)\n\
                 : > \"$HOME/second\"\n";
-    let rig = Rig::new("initial_backoff_ms = 0").script(&format!("{hide}{JEALOUS}")).hostile("ready");
+    let rig = user("initial_backoff_ms = 0").script(&format!("{hide}{JEALOUS}")).hostile("ready");
     let daemon = rig.start();
     let worker = rig.ready_worker();
     rig.home.wait_until("it hides", DEADLINE, || (rig.home.processes().len() == 5).then_some(()));

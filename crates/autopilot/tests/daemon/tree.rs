@@ -104,11 +104,17 @@ fn a_fork_bomb_is_ended() {
 /// A process that has given up its environment, its session and every descriptor is of the tree all the same.
 #[test]
 fn a_process_that_hides_is_found() {
+    for user in [Rig::new, Rig::of_ordinary_user] {
+        a_process_that_hides_is_found_of(user);
+    }
+}
+
+fn a_process_that_hides_is_found_of(user: fn(&str) -> Rig) {
     let script = "id=$TESTKIT_ID\n\
                   (setsid env -i TESTKIT_ID=$id sh -c 'exec 3>&- 4>&- >/dev/null 2>&1; trap \"\" TERM; \
                   while :; do sleep 5; done' &)\n\
                   exec \"$HOSTILE_WORKER\"";
-    let rig = Rig::new(SETTINGS).script(script).hostile("ready");
+    let rig = user(SETTINGS).script(script).hostile("ready");
     let daemon = rig.start();
     rig.ready_worker();
     // Daemon, shim, worker, the hidden shell and its sleep.
