@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use testkit::fake_api::{Answer, FakeApi, Script, When};
 use testkit::home;
-use testkit::home::{DEADLINE, Home, Signal, Started};
+use testkit::home::{DEADLINE, Home, Signal, Started, control_groups_of};
 use testkit::netns::isolated;
 
 /// What the demo promises.
@@ -16,12 +16,22 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// With the real CLI, and a longer stall timeout.
 const LONGEST_REAL: Duration = Duration::from_secs(120);
 
-fn assert_nothing_left(home: &Home) {
+/// `said` is what the demo printed, if it was kept.
+fn assert_nothing_left(home: &Home, said: &str) {
+    if let Some(stage) = stage(said) {
+        let groups = control_groups_of(&stage.join("home"));
+        assert!(groups.is_empty(), "left behind: {groups:?}");
+    }
     home.wait_until_nothing_runs(Duration::ZERO);
     let files = fs::read_dir(home.temporary()).expect("read the temporary folder").flatten().map(|entry| entry.path());
     let files: Vec<PathBuf> = files.collect();
     assert!(files.is_empty(), "left behind: {files:?}");
     assert!(!home.path().exists(), "the user's own home was used");
+}
+
+/// The demo's folder, as it says itself.
+fn stage(said: &str) -> Option<PathBuf> {
+    said.lines().find_map(|line| line.strip_prefix("Everything happens in ")).map(PathBuf::from)
 }
 
 fn wait_for(home: &Home, demo: &mut Started, words: &str) {
@@ -71,7 +81,7 @@ fn all_six_acts_do_what_they_claim_within_thirty_seconds() {
     assert!(!said.contains('\x1b'));
     let longest = said.lines().map(|line| line.chars().count()).max();
     assert!(longest <= Some(80), "{longest:?}: {said}");
-    assert_nothing_left(&home);
+    assert_nothing_left(&home, &said);
 }
 
 #[test]
@@ -88,7 +98,7 @@ fn a_signal_at_any_time_leaves_nothing_behind() {
         demo.signal(signal);
         assert_eq!(demo.wait_for_code(DEADLINE), code, "{moment}: {}{}", demo.stdout(), demo.stderr());
         assert!(demo.stdout().contains("Left behind: nothing."), "{moment}: {}", demo.stdout());
-        assert_nothing_left(&home);
+        assert_nothing_left(&home, &demo.stdout());
     }
 }
 
@@ -105,7 +115,7 @@ fn a_daemon_that_dies_unasked_is_a_failure_and_is_cleared_away_too() {
     assert_eq!(demo.wait_for_code(DEADLINE), 1, "{}", demo.stdout());
     assert!(demo.stderr().contains("error: the demo ended early: the daemon ended"), "{}", demo.stderr());
     assert!(demo.stdout().contains("FAILED"), "{}", demo.stdout());
-    assert_nothing_left(&home);
+    assert_nothing_left(&home, &demo.stdout());
 }
 
 /// Other programs come and go while the demo runs. Here one frees so much that the leak alone makes memory low no more.
@@ -120,7 +130,7 @@ fn the_leak_is_ended_although_others_free_memory_meanwhile() {
     drop(others);
     assert_eq!(demo.wait_for_code(LONGEST), 0, "{}{}", demo.stdout(), demo.stderr());
     assert!(demo.stdout().contains("others took or freed much memory"), "{}", demo.stdout());
-    assert_nothing_left(&home);
+    assert_nothing_left(&home, &demo.stdout());
 }
 
 /// Files are beyond what a killed process can remove; processes are not.
@@ -140,7 +150,7 @@ fn a_reader_that_goes_away_ends_it() {
     command.args(["-c", "\"$0\" demo | head -n 3"]).arg(home.autopilot_path());
     let output = home.start("demo", command).into_output(LONGEST);
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 3);
-    assert_nothing_left(&home);
+    assert_nothing_left(&home, "");
 }
 
 #[test]
@@ -154,7 +164,7 @@ fn without_the_cli_it_says_how_to_install_it() {
         "error: the Claude CLI is missing: claude is not in PATH\n\
          hint: npm install -g @anthropic-ai/claude-code, or set AUTOPILOT_CLAUDE to its path\n"
     );
-    assert_nothing_left(&home);
+    assert_nothing_left(&home, "");
 }
 
 /// A terminal of 80 columns, in which Ctrl-C reaches demo and daemon at once.
@@ -180,7 +190,7 @@ fn in_a_terminal_it_has_colours_unless_told_otherwise_and_ctrl_c_ends_it() {
         assert_eq!(end.contains("\x1b["), has_colours, "{end}");
         tmux(&["kill-server"]);
         home.wait_until_nothing_runs(DEADLINE);
-        assert_nothing_left(&home);
+        assert_nothing_left(&home, &end);
     }
 }
 
@@ -208,6 +218,6 @@ fn the_real_cli_plays_all_six_acts_and_keeps_no_transcript() {
         assert!(sessions.len() >= 7 && sessions.iter().all(|session| *session == sessions[0]), "{sessions:?}");
         let kept = |kind: &str| fs::read_dir(home.user_home().join(".claude").join(kind)).into_iter().flatten().count();
         assert_eq!((kept("projects"), kept("session-env"), kept("sessions")), (0, 0, 0));
-        assert_nothing_left(&home);
+        assert_nothing_left(&home, &said);
     });
 }

@@ -73,6 +73,14 @@ impl Containment {
     }
 }
 
+/// The control groups that daemons of this home, started from where this process is, have made and not removed: because
+/// they live, or were killed.
+#[must_use]
+pub fn groups_of(home: &Home) -> Vec<Group> {
+    let name = group_name(home);
+    [Version::Two, Version::One].into_iter().filter_map(|version| Group::found_below_own(version, &name)).collect()
+}
+
 /// What an earlier process noted of a run's group.
 pub(crate) fn noted(containment: &str, group: Option<&str>) -> Option<Group> {
     let version = match containment {

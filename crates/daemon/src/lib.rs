@@ -25,7 +25,7 @@ mod survey;
 mod text;
 mod tools;
 
-pub use containment::Unavailable;
+pub use containment::{Unavailable, groups_of};
 pub use drive::Daemon;
 pub use home::Home;
 pub use start::{StartError, start};

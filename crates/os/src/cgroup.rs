@@ -52,6 +52,13 @@ impl Group {
         Ok(group)
     }
 
+    /// The group of this name below the one that this process is in, if somebody has made it.
+    #[must_use]
+    pub fn found_below_own(version: Version, name: &str) -> Option<Self> {
+        let path = own_folder(version, proc::root()).ok()?.join(name);
+        path.is_dir().then_some(Self { version, path })
+    }
+
     /// A group that an earlier process noted.
     #[must_use]
     pub fn at(version: Version, path: PathBuf) -> Self {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use groups::of as control_groups_of;
 pub use rustix::process::Signal;
 pub use started::Started;
 

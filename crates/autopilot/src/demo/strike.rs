@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::{fs, io};
 
+use daemon::Home;
 use os::child::Child;
 use os::poll::{Interest, Poller, Token};
 use os::process::{Reap, Send};
@@ -24,7 +25,7 @@ impl Watch {
             // Its last words would only repeat that it ends.
             end(daemon).ok();
         }
-        let mut left = end_all(&self.stage.mark());
+        let mut left = end_all(&self.stage.mark(), &self.stage.home());
         if let Err(error) = remove(self.stage.root()) {
             left.push(format!("{}: {error}", self.stage.root().display()));
         }
@@ -55,19 +56,27 @@ fn end(mut daemon: Child) -> io::Result<()> {
     Ok(())
 }
 
-/// Kills whatever carries the mark, or has become this process's child because its parent died; and reaps it.
-fn end_all(mark: &[u8]) -> Vec<String> {
+/// Kills whatever carries the mark, or is in a control group of the home, or has become this process's child because its
+/// parent died; reaps it, and removes the groups.
+fn end_all(mark: &[u8], home: &Home) -> Vec<String> {
     let until_ms = os::clock::monotonic_ms() + PATIENCE_MS;
     loop {
+        let groups = daemon::groups_of(home);
+        for group in &groups {
+            group.kill().ok();
+        }
         os::tree::kill_below().ok();
         let marked = os::tree::started_with(mark).unwrap_or_default();
         os::tree::kill_each(&marked);
         let childless = reap_all();
-        if marked.is_empty() && childless {
+        // As long as somebody is in a group, it can't be removed.
+        let groups_left: Vec<_> = groups.iter().filter(|group| group.remove().is_err()).collect();
+        if marked.is_empty() && childless && groups_left.is_empty() {
             return Vec::new();
         }
         if os::clock::monotonic_ms() >= until_ms {
             let mut left: Vec<String> = marked.iter().map(|process| format!("process {}", process.pid)).collect();
+            left.extend(groups_left.iter().map(|group| group.path().display().to_string()));
             if left.is_empty() {
                 left.push("a child that does not end".to_owned());
             }

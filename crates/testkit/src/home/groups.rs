@@ -44,7 +44,7 @@ pub(super) fn remove(home: &Path) -> Vec<PathBuf> {
 }
 
 /// The home's groups in each hierarchy, and those below them, the outer before the inner.
-pub(super) fn of(home: &Path) -> Vec<PathBuf> {
+pub fn of(home: &Path) -> Vec<PathBuf> {
     let mut hasher = DefaultHasher::new();
     home.hash(&mut hasher);
     let name = format!("autopilot-{:016x}", hasher.finish());
