@@ -17,6 +17,9 @@ pub(crate) const ID_VARIABLE: &str = "TESTKIT_ID";
 /// Names a whole run of tests; ids made within it begin with it.
 pub const SCOPE_VARIABLE: &str = "TESTKIT_SCOPE";
 
+/// More than an exec takes to give a process its new environment.
+const EXEC_TIME: Duration = Duration::from_millis(3);
+
 /// A running process of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -47,10 +50,16 @@ pub fn of(id: &str) -> Vec<Process> {
 /// Kills every process that carries the id until none is left. Returns what was left when the time was over.
 pub fn end_all(id: &str, longest: Duration) -> Vec<Process> {
     let started = Instant::now();
+    let mut seen_none_before = false;
     loop {
         let found = of(id);
-        if found.is_empty() || started.elapsed() > longest {
+        // Twice in a row: in the middle of exec(2) a process has no environment.
+        if (found.is_empty() && seen_none_before) || started.elapsed() > longest {
             return found;
+        }
+        seen_none_before = found.is_empty();
+        if seen_none_before {
+            std::thread::park_timeout(EXEC_TIME);
         }
         let killed: Vec<_> = found.iter().filter_map(|process| kill_carrier(process.pid, id)).collect();
         for pidfd in killed {
