@@ -86,7 +86,12 @@ pub(crate) struct Call<'a> {
     pub(crate) full_auto: bool,
     /// By which its tools and servers are known.
     pub(crate) mark: &'a str,
+    /// How often it tries a request again, if somebody chose.
+    pub(crate) retries: Option<&'a str>,
 }
+
+/// See [`crate::Environment::cli_retries`].
+const RETRIES: &str = "3";
 
 /// The command line. Nothing is remembered by the CLI when it resumes a session: every flag is passed every time.
 pub(crate) fn program(call: &Call<'_>) -> Program {
@@ -116,8 +121,11 @@ pub(crate) fn program(call: &Call<'_>) -> Program {
     if looks_like_an_option {
         argv.extend(["--", call.prompt].map(OsString::from));
     }
-    let mut env: Vec<(OsString, OsString)> =
-        vec![("DISABLE_AUTOUPDATER".into(), "1".into()), (MARK.into(), call.mark.into())];
+    let mut env: Vec<(OsString, OsString)> = vec![
+        ("DISABLE_AUTOUPDATER".into(), "1".into()),
+        (MARK.into(), call.mark.into()),
+        ("CLAUDE_CODE_MAX_RETRIES".into(), call.retries.unwrap_or(RETRIES).into()),
+    ];
     if os::process::effective_uid() == 0 {
         // Without it the CLI refuses --dangerously-skip-permissions to root.
         env.push(("IS_SANDBOX".into(), "1".into()));
@@ -139,6 +147,7 @@ mod tests {
             model: "sonnet",
             full_auto: false,
             mark: "m",
+            retries: None,
         };
         program(&call).argv.into_iter().map(|word| word.into_string().unwrap()).collect()
     }
@@ -176,5 +185,19 @@ mod tests {
         assert_eq!(find(&env(None)).unwrap(), path);
         assert_eq!(find(&env(Some(Path::new("claude")))).unwrap(), path);
         assert!(matches!(find(&env(Some(&path.join("x")))), Err(Missing::NoFile(_))));
+    }
+
+    #[test]
+    fn the_cli_gives_up_soon_unless_somebody_chose_otherwise() {
+        let retries = |chosen| {
+            let launch =
+                Launch { session: Session::Fresh, prompt: Prompt::Task, max_turns: None, max_cost_micros: None };
+            let (cli, session, prompt, model, mark) = (Path::new("/bin/claude"), "s", "p", "sonnet", "m");
+            let call = Call { cli, launch, session, prompt, model, full_auto: false, mark, retries: chosen };
+            let env = program(&call).env;
+            env.into_iter().find(|(name, _)| name == "CLAUDE_CODE_MAX_RETRIES").map(|(_, value)| value)
+        };
+        assert_eq!(retries(None), Some("3".into()));
+        assert_eq!(retries(Some("7")), Some("7".into()));
     }
 }

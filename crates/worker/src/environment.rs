@@ -27,6 +27,9 @@ pub struct Environment {
     pub model_silence_ms: Option<u64>,
     /// `AUTOPILOT_RETRY_DELAY_MS`: the first delay after a fault that passes by itself; it doubles. Default: 5000.
     pub retry_delay_ms: Option<u64>,
+    /// `CLAUDE_CODE_MAX_RETRIES`: how often the CLI itself tries a request again. Default: 3, because the worker waits and
+    /// tries again, too; with the CLI's own default of 10, a key that is refused would be told of after minutes only.
+    pub cli_retries: Option<String>,
 }
 
 impl Environment {
@@ -50,6 +53,7 @@ impl Environment {
                 "NOTIFY_SOCKET" => env.notify_socket = Some(value),
                 "WATCHDOG_USEC" => env.watchdog_usec = number(),
                 "AUTOPILOT_MODEL_SILENCE_MS" => env.model_silence_ms = number(),
+                "CLAUDE_CODE_MAX_RETRIES" => env.cli_retries = text.map(str::to_owned),
                 "AUTOPILOT_RETRY_DELAY_MS" => env.retry_delay_ms = number(),
                 _ => {}
             }

@@ -179,6 +179,7 @@ impl<'a> Desk<'a> {
             model: &self.args.model,
             full_auto: self.args.full_auto,
             mark: &self.mark,
+            retries: self.env.cli_retries.as_deref(),
         }))
     }
 
