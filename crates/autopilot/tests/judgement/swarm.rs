@@ -172,6 +172,12 @@ fn one_that_has_more_of_its_own_goes_before_forks_that_share() {
     scene.finish();
 }
 
+/// proc_pid_stat(5), field 6.
+fn session_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(3)?.parse().ok()
+}
+
 /// A process of ours with this very pid; tried again when somebody else on this machine was quicker.
 fn with_pid(rig: &Rig, program: &Path, wanted: i32) -> Child {
     for _ in 0..2_000 {
@@ -188,7 +194,7 @@ fn with_pid(rig: &Rig, program: &Path, wanted: i32) -> Child {
     panic!("the pid {wanted} cannot be had");
 }
 
-/// Daemon, shim and worker are killed, and strangers have the pids of the last two when the next daemon comes. The twin
+/// Daemon, shim and worker are killed, the rest of the run lives on, and strangers have the pids of the last two when the next daemon comes. The twin
 /// for an ordinary user, who can't choose a pid, is in `os`: `a_reused_pid_is_not_taken_for_the_process`.
 #[test]
 fn whoever_has_a_dead_workers_pid_is_left_alone() {
@@ -197,16 +203,21 @@ fn whoever_has_a_dead_workers_pid_is_left_alone() {
         return;
     }
     for containment in ["cgroup2", "cgroup1", "subreaper", "group"] {
-        let rig = Rig::new("initial_backoff_ms = 1\nstop_timeout_ms = 200").hostile("ready");
+        let rig = Rig::new("initial_backoff_ms = 1\nstop_timeout_ms = 200").plan(&["ignore-term ready trap", "ready"]);
         let text = std::fs::read_to_string(rig.config()).unwrap();
         std::fs::write(rig.config(), format!("containment = \"{containment}\"\n{text}")).unwrap();
         let node = stranger::program(&rig.home, "node");
         let mut daemon = rig.start();
         let worker = rig.ready_worker();
         let shim = shim_of(worker);
+        let trap = rig.sprung_trap();
         daemon.kill();
         rig.kill(shim);
         rig.kill_if_alive(worker);
+        // As long as anybody is in its group or session, the kernel does not give a pid to another.
+        let (near, far): (Vec<_>, Vec<_>) = trap.into_iter().partition(|process| session_of(process.pid) == Some(shim));
+        near.iter().for_each(|process| rig.kill_if_alive(process.pid));
+        assert_eq!(far.len(), 14);
         let free = || (vitals::state(worker).is_none() && vitals::state(shim).is_none()).then_some(());
         rig.home.wait_until("their pids are free", DEADLINE, free);
         let mut strangers = [with_pid(&rig, &node, worker), with_pid(&rig, &node, shim)];
@@ -217,6 +228,9 @@ fn whoever_has_a_dead_workers_pid_is_left_alone() {
         let daemon = rig.start();
         let next = rig.ready_worker();
         assert_ne!(next, worker);
+        // What lived on of the run, and kept its lock, is gone.
+        let left = far.iter().filter(|process| vitals::is_alive(process.pid)).count();
+        assert_eq!(left, 0, "{containment}");
         assert_eq!(rig.ask("stop-worker").done(), "Worker stopped");
         for stranger in &mut strangers {
             assert!(stranger.try_wait().unwrap().is_none(), "{containment}: a stranger was ended");
