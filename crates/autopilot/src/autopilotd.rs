@@ -72,8 +72,8 @@ fn start(invocation: &Invocation) -> Result<(), Failure> {
     config::check_working_dir(&config)?;
     let intro = intro(&config);
     let mut daemon = daemon::start(config).map_err(|error| not_started(&error))?;
-    // A terminal that is gone is no reason not to serve.
-    io::stderr().lock().write_all(intro.as_bytes()).ok();
+    // A terminal that is gone, or that nobody reads, is no reason not to serve.
+    os::socket::write_if_room(std::os::fd::AsFd::as_fd(&io::stderr()), intro.as_bytes());
     daemon.run().map_err(|error| Failure::new(Exit::Internal, format!("the event loop broke: {error}")))
 }
 

@@ -127,6 +127,8 @@ pub fn write_to_wire(wire: &OwnedFd, mut bytes: &[u8]) {
 /// dropped, so that the writer never blocks. Says whether all was written.
 pub fn write_if_room(fd: BorrowedFd<'_>, bytes: &[u8]) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let own = own_end_of_pipe(fd);
+    let fd = own.as_ref().map_or(fd, AsFd::as_fd);
     // A pipe with room has room for a page (pipe(7)); more than that in one write could block.
     for chunk in bytes.chunks(4096) {
         let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
@@ -137,6 +139,19 @@ pub fn write_if_room(fd: BorrowedFd<'_>, bytes: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// A pipe's writing end that is non-blocking: somebody else may write to the same pipe, and take the room that was there
+/// a moment ago. The one that was given can't be made so, because others share it. None where it is no pipe, or belongs
+/// to another user.
+fn own_end_of_pipe(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    use rustix::fs::{FileType, Mode, OFlags};
+    let mode = rustix::fs::fstat(fd).ok()?.st_mode;
+    if FileType::from_raw_mode(mode) != FileType::Fifo {
+        return None;
+    }
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+    rustix::fs::open(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 #[cfg(test)]
@@ -179,6 +194,10 @@ mod tests {
             written += 1000;
             assert!(written < 10_000_000, "a pipe is not that large");
         }
+        assert!(written > 0);
+        // What is free for one is not free for two: without room, a write says so at once.
+        let own = own_end_of_pipe(write.as_fd()).unwrap();
+        assert_eq!(rustix::io::write(&own, &[b'x'; 4096]), Err(rustix::io::Errno::AGAIN));
         drop(read);
     }
 }
