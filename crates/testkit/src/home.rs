@@ -94,7 +94,7 @@ impl Home {
     }
 
     fn make_repository(&self) {
-        let config = "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n[commit]\n\tgpgsign = false\n";
+        let config = "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n[commit]\n\tgpgsign = false\n[maintenance]\n\tauto = false\n";
         fs::write(self.user_home().join(".gitconfig"), config).expect("write .gitconfig");
         fs::write(self.repository().join("README.md"), "# A repository to work in\n").expect("write README.md");
         self.git(["init", "--quiet"]);

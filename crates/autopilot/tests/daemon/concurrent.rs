@@ -6,7 +6,7 @@ use testkit::control::request;
 use testkit::home::DEADLINE;
 use testkit::vitals;
 
-use crate::rig::{Rig, count, shim_of};
+use crate::rig::{Rig, count, prompt_in_one_of_three, shim_of};
 
 /// Each request is answered exactly once, in its order, and what comes of them all is a daemon that still serves.
 #[test]
@@ -44,16 +44,17 @@ fn every_command_is_answered_exactly_once() {
 /// While one client waits for a worker that will not die, others are served.
 #[test]
 fn nobody_waits_for_somebody_elses_command() {
-    let rig = Rig::new("stop_timeout_ms = 1000").hostile("ignore-term ready");
+    let rig = Rig::new("stop_timeout_ms = 3000").hostile("ignore-term ready");
     let daemon = rig.start();
     rig.ready_worker();
     let mut waiting = rig.connect();
     waiting.send(&request("stop-worker")).unwrap();
     rig.wait_for_state("stopping");
-    let bound = crate::rig::promptly();
-    let asked = Instant::now();
-    assert_eq!(rig.status()["worker_status"], "stopping");
-    assert!(asked.elapsed() < bound, "status took {:?}", asked.elapsed());
+    prompt_in_one_of_three("status", || {
+        let asked = Instant::now();
+        assert_eq!(rig.status()["worker_status"], "stopping");
+        asked.elapsed()
+    });
     assert_eq!(waiting.reply(DEADLINE).unwrap().done(), "Worker stopped");
     rig.finish(daemon);
 }
@@ -96,13 +97,13 @@ fn a_worker_stopped_by_the_operator_stays_stopped() {
 /// The daemon is killed while it ends the worker for the operator: the next one must not start another.
 #[test]
 fn a_stop_survives_the_daemon_that_was_asked() {
-    let rig = Rig::new("stop_timeout_ms = 600").hostile("ignore-term ready");
+    let rig = Rig::new("stop_timeout_ms = 1500").hostile("ignore-term ready");
     let mut daemon = rig.start();
     let worker = rig.ready_worker();
     rig.connect().send(&request("stop-worker")).unwrap();
     rig.wait_for_state("stopping");
     daemon.kill();
-    assert!(vitals::is_alive(worker), "it still has half a second");
+    assert!(vitals::is_alive(worker), "it still has more than a second");
     let daemon = rig.start();
     rig.wait_for_state("stopped");
     assert!(!vitals::is_alive(worker));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::control::{Control, Reply};
+use testkit::control::{Control, Reply, request};
 use testkit::home::{DEADLINE, Home, Started};
 use testkit::processes::Process;
 use testkit::{binaries, floor, home, hostile, vitals};
@@ -91,10 +91,20 @@ impl Rig {
     /// The same by another command.
     pub(crate) fn start_by(&self, command: std::process::Command) -> Started {
         let mut daemon = self.home.start("daemon", command);
+        let pid = daemon.pid();
         self.home.wait_until("the daemon answers", DEADLINE, || {
-            (Control::connect(&self.home.socket()).is_ok() || daemon.has_ended()).then_some(())
+            (self.serving_daemon() == Some(pid) || daemon.has_ended()).then_some(())
         });
         daemon
+    }
+
+    /// Who answers, if anybody does: the socket of a killed daemon may be open for a moment longer, in the shim that it
+    /// was just making.
+    fn serving_daemon(&self) -> Option<i32> {
+        let mut control = Control::connect(&self.home.socket()).ok()?;
+        control.send(&request("status")).ok()?;
+        let pid = control.reply(DEADLINE)?.value["status"]["daemon_pid"].as_i64()?;
+        i32::try_from(pid).ok()
     }
 
     pub(crate) fn connect(&self) -> Control {
@@ -199,6 +209,21 @@ pub(crate) fn shim_of(worker: i32) -> i32 {
 pub(crate) fn write_program(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// What can be prompt is so in one of three attempts, on a machine that others keep busy; what waits for something never
+/// is.
+pub(crate) fn prompt_in_one_of_three(what: &str, mut attempt: impl FnMut() -> Duration) {
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let bound = promptly();
+        let took = attempt();
+        if took <= bound {
+            return;
+        }
+        slow.push((took, bound));
+    }
+    panic!("{what} took too long three times (took, allowed): {slow:?}");
 }
 
 /// The promise is 100 ms beyond what the worker takes to die. The rest is for a machine that is slow or busy: what 50

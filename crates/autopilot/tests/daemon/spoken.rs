@@ -74,9 +74,8 @@ fn the_status_as_data_has_every_documented_member() {
     let running: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(running["worker_status"], "running");
     assert!(vitals::is_alive(pid(&running)));
-    for number in ["uptime_seconds", "total_restarts", "consecutive_failures"] {
-        assert_eq!(running[number], 0, "{number}");
-    }
+    assert!(running["uptime_seconds"].as_u64().unwrap() < 60);
+    assert_eq!((&running["total_restarts"], &running["consecutive_failures"]), (&0.into(), &0.into()));
     let (available, total) = (&running["memory_available_bytes"], &running["memory_total_bytes"]);
     assert!(0 < available.as_u64().unwrap() && available.as_u64() < total.as_u64());
     assert!(running["worker_binary"].as_str().unwrap().ends_with("/hostile-worker"));

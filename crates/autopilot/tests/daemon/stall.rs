@@ -6,8 +6,8 @@ use testkit::home::DEADLINE;
 
 use crate::rig::{Rig, count, last_exit, pid};
 
-const TIMEOUT_MS: u64 = 300;
-const GRACE_MS: u64 = 500;
+const TIMEOUT_MS: u64 = 500;
+const GRACE_MS: u64 = 700;
 
 fn settings() -> String {
     format!(
