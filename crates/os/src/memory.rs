@@ -13,7 +13,7 @@ use policy::supervisor::MemoryReading;
 pub fn reading(proc_root: &Path, cgroup_root: &Path) -> io::Result<MemoryReading> {
     let machine = machine(&std::fs::read_to_string(proc_root.join("meminfo"))?);
     let groups = std::fs::read_to_string(proc_root.join("self/cgroup")).unwrap_or_default();
-    let tightest = limits(cgroup_root, &groups).into_iter().fold(machine, |tightest, limit| {
+    let tightest = limits(cgroup_root, &groups, machine.total_bytes).into_iter().fold(machine, |tightest, limit| {
         if limit.total_bytes < machine.total_bytes && limit.available_bytes < tightest.available_bytes {
             limit
         } else {
@@ -71,7 +71,7 @@ fn machine(meminfo: &str) -> MemoryReading {
 }
 
 /// One reading for each ancestor cgroup that has a limit.
-fn limits(cgroup_root: &Path, groups: &str) -> Vec<MemoryReading> {
+fn limits(cgroup_root: &Path, groups: &str, machine_bytes: u64) -> Vec<MemoryReading> {
     let mut readings = Vec::new();
     for line in groups.lines() {
         let mut parts = line.splitn(3, ':');
@@ -79,10 +79,10 @@ fn limits(cgroup_root: &Path, groups: &str) -> Vec<MemoryReading> {
             continue;
         };
         if controllers.split(',').any(|c| c == "memory") {
-            climb(&cgroup_root.join("memory"), path, &V1, &mut readings);
+            climb(&cgroup_root.join("memory"), path, &V1, machine_bytes, &mut readings);
         } else if hierarchy == "0" {
-            climb(cgroup_root, path, &V2, &mut readings);
-            climb(&cgroup_root.join("unified"), path, &V2, &mut readings);
+            climb(cgroup_root, path, &V2, machine_bytes, &mut readings);
+            climb(&cgroup_root.join("unified"), path, &V2, machine_bytes, &mut readings);
         }
     }
     readings
@@ -100,10 +100,10 @@ const V1: Names =
 /// kernel: Documentation/admin-guide/cgroup-v2.rst
 const V2: Names = Names { limit: "memory.max", usage: "memory.current", inactive: "inactive_file" };
 
-fn climb(mount: &Path, path: &str, names: &Names, readings: &mut Vec<MemoryReading>) {
+fn climb(mount: &Path, path: &str, names: &Names, machine_bytes: u64, readings: &mut Vec<MemoryReading>) {
     let mut folder: PathBuf = mount.join(path.trim_start_matches('/'));
     loop {
-        if let Some(reading) = group(&folder, names) {
+        if let Some(reading) = group(&folder, names, machine_bytes) {
             readings.push(reading);
         }
         if folder == mount || !folder.pop() || !folder.starts_with(mount) {
@@ -113,9 +113,10 @@ fn climb(mount: &Path, path: &str, names: &Names, readings: &mut Vec<MemoryReadi
 }
 
 /// Limit minus working set, the working set being usage without the page cache that can go at once.
-fn group(folder: &Path, names: &Names) -> Option<MemoryReading> {
+fn group(folder: &Path, names: &Names, machine_bytes: u64) -> Option<MemoryReading> {
     let number = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
-    let total_bytes = number(names.limit)?;
+    // Most groups have no limit, and the kernel adds up their statistics only to be read in vain.
+    let total_bytes = number(names.limit).filter(|&limit| limit < machine_bytes)?;
     let usage = number(names.usage)?;
     let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     let inactive =
