@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use os::files::{Durability, Lock, Locked, create_private_folder, make_private, write_atomic};
+use os::poll::Poller;
 use os::socket::MAX_PATH_BYTES;
 
 use crate::config::Config;
@@ -11,6 +12,10 @@ use crate::containment::Containment;
 use crate::drive::{Daemon, Parts};
 use crate::home::Home;
 use crate::state::{self, Loaded, State};
+
+/// A daemon that was killed leaves its lock to the shim that it had just forked, which closes it within this time.
+const FORKED_WITHIN_MS: u64 = 1_000;
+const LOOK_EVERY_MS: u64 = 2;
 
 /// Why there is no daemon. Nothing was changed that a running daemon could notice.
 #[derive(Debug, thiserror::Error)]
@@ -118,11 +123,20 @@ fn sole_instance(home: &Home) -> Result<Lock, StartError> {
     };
     create_private_folder(home.root()).map_err(io(home.root()))?;
     make_private(home.root()).map_err(io(home.root()))?;
-    match Lock::try_take(&home.daemon_lock()).map_err(io(&home.daemon_lock()))? {
-        Locked::Taken(lock) => Ok(lock),
-        Locked::Busy => {
-            let pid = std::fs::read_to_string(home.pid_file()).ok().and_then(|text| text.trim().parse().ok());
-            Err(StartError::AlreadyRunning { pid, home: home.root().to_owned() })
+    let until_ms = os::clock::monotonic_ms().saturating_add(FORKED_WITHIN_MS);
+    loop {
+        if let Locked::Taken(lock) = Lock::try_take(&home.daemon_lock()).map_err(io(&home.daemon_lock()))? {
+            return Ok(lock);
         }
+        let pid = std::fs::read_to_string(home.pid_file()).ok().and_then(|text| text.trim().parse().ok());
+        if pid.is_some_and(lives) || os::clock::monotonic_ms() >= until_ms {
+            return Err(StartError::AlreadyRunning { pid, home: home.root().to_owned() });
+        }
+        let waited = Poller::new().and_then(|poller| poller.wait(Some(LOOK_EVERY_MS), &mut Vec::new()));
+        waited.map_err(|error| StartError::Kernel { what: "wait for a daemon that was killed", error })?;
     }
+}
+
+fn lives(pid: u32) -> bool {
+    os::proc::stat(os::proc::root(), pid).is_ok_and(|stat| stat.state != 'Z')
 }

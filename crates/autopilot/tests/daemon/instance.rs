@@ -221,6 +221,35 @@ fn another_user_is_refused() {
     rig.finish(daemon);
 }
 
+/// Killed at any moment, the one in which it has just forked a shim included: the next daemon starts all the same.
+#[test]
+fn a_daemon_that_was_just_killed_is_not_in_the_way() {
+    let rig = Rig::new("initial_backoff_ms = 0\nmax_consecutive_restarts = 0\nmax_restarts_per_hour = 0")
+        .hostile("exit=1 after_ms=0");
+    for round in 0..30 {
+        let mut daemon = rig.start();
+        assert!(!daemon.has_ended(), "round {round}: {}", daemon.stderr());
+        daemon.kill();
+    }
+    rig.finish(rig.start());
+}
+
+/// The same on purpose: the lock is held, for a moment, by somebody who is no daemon.
+#[test]
+fn a_lock_that_is_about_to_be_free_is_waited_for() {
+    let rig = Rig::new("").hostile("ready");
+    rig.start().kill();
+    let held = format!("flock {} sh -c 'echo held; sleep 0.3'", rig.home.path().join("autopilotd.lock").display());
+    let mut command = rig.home.command("sh");
+    command.args(["-c", &held]);
+    let mut holder = rig.home.start("holder", command);
+    rig.home.wait_until("the lock is held", DEADLINE, || (holder.stdout() == "held\n").then_some(()));
+    let daemon = rig.start();
+    assert_eq!(rig.status()["daemon_pid"], daemon.pid());
+    assert_eq!(holder.wait_for_code(DEADLINE), 0);
+    rig.finish(daemon);
+}
+
 /// A daemon that was killed leaves its lock file, but not the lock.
 #[test]
 fn a_lock_left_by_a_dead_daemon_is_free() {
