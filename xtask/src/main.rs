@@ -4,6 +4,8 @@
 
 mod bench;
 mod claude_code;
+mod release;
+mod soak;
 mod step;
 mod test;
 mod traces;
@@ -20,7 +22,14 @@ cargo xtask COMMAND
   tidy          the repository's own rules, which are ordinary tests: xtask/tests/tidy.rs
   bench [--quick] [--json] [NAME…]
                 measure the numbers of PROMISES.md against the least that the machine needs; fails when one is missed
-  ci            formatting, clippy, test: what has to pass before a change is merged
+  soak kills [COUNT]
+                kill -9 of daemons and shims at random instants, 10,000 times: never two workers, no exit lost
+  soak days [COUNT]
+                seven days of faults, in six minutes: what the daemon holds of the machine must not grow
+  soak fuzz [COUNT]
+                damaged streams of the agent, 10,000,000 of them: no panic, and no text is spoiled
+  release       build the programs for people, and see that nothing for tests is in them
+  ci            formatting, clippy, test, release: what has to pass before a change is merged
   claude-code   only install the pinned Claude Code CLI, into target/claude-code
 ";
 
@@ -30,8 +39,11 @@ fn main() -> ExitCode {
         Some("test") => test::run_all(&args[1..]),
         Some("tidy") => run(cargo().args(["test", "--package", "xtask", "--test", "tidy"])),
         Some("bench") => bench::main(&args[1..]),
+        Some("soak") => soak::main(&args[1..]),
+        Some("release") => release::check(),
         Some("ci") => ci(),
         Some("claude-code") => claude_code::install().map(|path| println!("{}", path.display())),
+        Some(bench::overhead::INSIDE) => bench::overhead::inside(&args[1..]),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())
@@ -50,5 +62,6 @@ fn main() -> ExitCode {
 fn ci() -> Result<(), Failure> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
-    test::run_all(&[])
+    test::run_all(&[])?;
+    release::check()
 }

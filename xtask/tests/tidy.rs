@@ -146,8 +146,10 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("wire", &[]),
         ("os", &["policy"]),
         ("daemon", &["policy", "wire", "os"]),
-        ("worker", &["policy", "wire", "os"]),
-        ("autopilot", &["policy", "wire", "os", "daemon", "worker"]),
+        ("queue", &["policy", "os"]),
+        ("mcp", &["os", "queue", "wire"]),
+        ("worker", &["policy", "wire", "os", "queue"]),
+        ("autopilot", &["policy", "wire", "os", "daemon", "mcp", "queue", "worker"]),
         ("testkit", &["policy", "wire", "os"]),
         ("xtask", &["testkit", "policy", "wire", "os", "daemon", "worker", "autopilot"]),
     ])
@@ -207,4 +209,57 @@ fn the_kernel_is_spoken_to_in_os_only() {
 fn policy_cannot_see_a_clock() {
     let text = fs::read_to_string(workspace().join("crates/policy/src/lib.rs")).expect("read policy");
     assert!(text.contains("#![no_std]"), "policy without no_std could do I/O");
+}
+
+/// The names in backticks in a row's last cell.
+fn enforcers(row: &str) -> impl Iterator<Item = &str> {
+    let last_cell = row.trim_end().trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+    last_cell.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_promise_names_the_test_or_bench_that_enforces_it() {
+    let promises = fs::read_to_string(workspace().join("PROMISES.md")).expect("read PROMISES.md");
+    let sources = rust_files();
+    // A package, a test file, a module of one, a bench, or a function.
+    let exists = |name: &str| {
+        let (file, folder, function) = (format!("/{name}.rs"), format!("/{name}/"), format!("fn {name}("));
+        let mut tests = sources.iter().filter(|(path, _)| path.contains("/tests/") || path.contains("/src/"));
+        tests.any(|(path, text)| path.ends_with(&file) || path.contains(&folder) || text.contains(&function))
+    };
+    let is_row = |line: &&str| line.starts_with("| ") && line.as_bytes().get(2).is_some_and(u8::is_ascii_digit);
+    let rows: Vec<&str> = promises.lines().filter(is_row).collect();
+    assert!(rows.len() > 10, "PROMISES.md has no numbered rows");
+    for row in rows {
+        assert_ne!(enforcers(row).count(), 0, "nothing enforces this promise: {row}");
+        let mut names = enforcers(row).flat_map(|name| name.split("::"));
+        let missing = names.find(|name| !exists(name));
+        assert_eq!(missing, None, "no such test or bench, in {row}");
+    }
+}
+
+/// The names of the fail points in the source, with the kind of call.
+fn fail_points_in_source() -> Vec<(String, bool)> {
+    let product = rust_files().into_iter().filter(|(path, _)| path.contains("/src/") && !path.contains("/fail"));
+    let call = ["fail::po", "int"].concat();
+    let mut found = Vec::new();
+    for (_, text) in product {
+        for piece in text.split(&call).skip(1) {
+            let per_file = piece.starts_with("_at(");
+            let name = piece.trim_start_matches("_at").strip_prefix("(\"").and_then(|rest| rest.split('"').next());
+            found.extend(name.map(|name| (name.to_owned(), per_file)));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn each_fail_point_is_listed_and_is_in_one_place() {
+    let mut listed: Vec<(String, bool)> =
+        os::fail::POINTS.iter().map(|point| (point.name.to_owned(), point.takes_files())).collect();
+    listed.sort();
+    assert_eq!(fail_points_in_source(), listed);
+    assert!(listed.windows(2).all(|pair| pair[0].0 != pair[1].0), "a name is listed twice");
+    assert!(listed.len() >= 40, "only {} fail points", listed.len());
 }

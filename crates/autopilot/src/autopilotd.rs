@@ -5,39 +5,66 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use daemon::client::{AskError, ask};
-use daemon::config::{self, Config, Environment, Inputs};
-use daemon::{Home, StartError};
-use wire::control::{FailedKind, Status, Verb};
+use daemon::binary::Desk;
+use daemon::client::{AskError, ask, ask_for, ask_within};
+use daemon::config::{self, Config, EnvVars, Environment, Inputs, WorkerCommand};
+use daemon::{HANDOVER, Heir, Home, Invoked, StartError, Supervisor};
+use wire::control::{FailedKind, Request, Status, Verb};
 
-use crate::cli::daemon::{Command, Invocation, parse_from};
+use crate::binaries;
+use crate::cli::daemon::{Binaries, Command, Install, Invocation, parse_from};
 use crate::cli::finish;
 use crate::cli::report::{Exit, Failure, note};
+use crate::events;
+use crate::service;
+use crate::upgrade::{self, REHEARSAL, WOULD_SERVE};
 
 /// The whole program.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let invoked = Invoked {
+        arguments: arguments.iter().skip(1).cloned().collect(),
+        environment: std::env::vars_os().filter(|(name, _)| name != HANDOVER).collect(),
+    };
+    let heir = Heir::new(variable(HANDOVER), invoked.clone());
     let invocation = match parse_from(arguments) {
         Ok(invocation) => invocation,
-        Err(error) => return finish(&error),
+        Err(error) => {
+            go_back(heir.as_ref(), &error.to_string());
+            return finish(&error);
+        }
     };
     if !invocation.ignored.is_empty() {
         let options = invocation.ignored.join(", ");
         let hint = "options count when the daemon is started: autopilotd stop, then start it with them";
         note(&mut io::stderr().lock(), format!("{options} changes nothing for this command"), Some(hint)).ok();
     }
-    let done = match invocation.command {
-        Command::Start => start(&invocation),
+    let done = match &invocation.command {
+        Command::Start if variable(REHEARSAL).is_some() => rehearsed(&invocation),
+        Command::Start => start(&invocation, invoked, heir),
         Command::Config => show_config(&invocation),
         Command::Status => show_status(&invocation),
-        Command::RestartWorker => tell(&invocation, Verb::RestartWorker),
-        Command::StopWorker => tell(&invocation, Verb::StopWorker),
-        Command::StartWorker => tell(&invocation, Verb::StartWorker),
-        Command::Stop => tell(&invocation, Verb::Stop),
+        Command::RestartWorker => tell(Verb::RestartWorker),
+        Command::StopWorker => tell(Verb::StopWorker),
+        Command::StartWorker => tell(Verb::StartWorker),
+        Command::Stop => tell(Verb::Stop),
+        Command::StopKeepWorker => tell(Verb::StopKeepWorker),
+        Command::Upgrade(program) => upgrade(program.as_deref()),
+        Command::Service(service) => load(&invocation)
+            .and_then(|config| service::run(*service, &invocation, &config))
+            .and_then(|said| print(&said)),
+        Command::Binaries { what, agent } => binaries_of(what, *agent, &invocation),
+        Command::Events(show) => home().and_then(|home| events::show(&home.journal(), show, invocation.json)),
     };
     match done {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => failure.report(),
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the edge where the environment is read")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the edge where the environment is read")]
@@ -67,11 +94,47 @@ fn load(invocation: &Invocation) -> Result<Config, Failure> {
     Ok(loaded.config)
 }
 
-fn start(invocation: &Invocation) -> Result<(), Failure> {
-    let config = load(invocation)?;
-    config::check_working_dir(&config)?;
-    let intro = intro(&config);
-    let mut daemon = daemon::start(config).map_err(|error| not_started(&error))?;
+/// What the new program of an upgrade says before the daemon becomes it.
+fn rehearsed(invocation: &Invocation) -> Result<(), Failure> {
+    config::check_working_dir(&load(invocation)?)?;
+    print(&format!("{WOULD_SERVE}\n"))
+}
+
+fn go_back(heir: Option<&Heir>, why: &str) {
+    if let Some(heir) = heir {
+        heir.go_back(why.lines().find(|line| !line.is_empty()).unwrap_or(why));
+    }
+}
+
+/// Who supervises the daemon itself.
+fn supervisor() -> Supervisor {
+    let number = |name| variable(name)?.to_str()?.parse::<u64>().ok();
+    Supervisor {
+        notify_socket: variable(EnvVars::NOTIFY_SOCKET),
+        watchdog_usec: number(EnvVars::WATCHDOG_USEC),
+        watchdog_pid: number("WATCHDOG_PID").and_then(|pid| u32::try_from(pid).ok()),
+    }
+}
+
+fn start(invocation: &Invocation, invoked: Invoked, heir: Option<Heir>) -> Result<(), Failure> {
+    daemon::keep_secret(&invoked.environment);
+    let begun = load(invocation).and_then(|config| {
+        config::check_working_dir(&config)?;
+        let intro = intro(&config);
+        let daemon = daemon::start(config, supervisor(), heir.as_ref()).map_err(|error| not_started(&error))?;
+        Ok((daemon, intro))
+    });
+    let (mut daemon, intro) = match begun {
+        Ok(begun) => begun,
+        Err(failure) => {
+            go_back(heir.as_ref(), failure.message());
+            return Err(failure);
+        }
+    };
+    daemon.set_invoked(invoked);
+    if let Some(heir) = heir {
+        heir.settle();
+    }
     // A terminal that is gone, or that nobody reads, is no reason not to serve.
     os::socket::write_if_room(std::os::fd::AsFd::as_fd(&io::stderr()), intro.as_bytes());
     daemon.run().map_err(|error| Failure::new(Exit::Internal, format!("the event loop broke: {error}")))
@@ -96,7 +159,7 @@ fn not_started(error: &StartError) -> Failure {
         | StartError::Home { .. }
         | StartError::SocketPathTooLong { .. }
         | StartError::Socket { .. } => (Exit::Config, error.to_string()),
-        StartError::Kernel { .. } => (Exit::Internal, error.to_string()),
+        StartError::TooFewDescriptors { .. } | StartError::Kernel { .. } => (Exit::Internal, error.to_string()),
     };
     Failure::new(exit, message).hint(error.hint())
 }
@@ -132,9 +195,56 @@ fn show_status(invocation: &Invocation) -> Result<(), Failure> {
     print(&daemon::status::text(&status, os::clock::wall_ms()))
 }
 
-fn tell(invocation: &Invocation, verb: Verb) -> Result<(), Failure> {
-    debug_assert!(invocation.command != Command::Start);
-    let reply = ask(&home()?.control_socket(), verb).map_err(|error| not_asked(&error))?;
+/// With settings that can't be read, too: a broken line in the file is no reason not to roll back.
+fn binaries_of(what: &Binaries, agent: bool, invocation: &Invocation) -> Result<(), Failure> {
+    let config = load(invocation).ok();
+    let home = home()?;
+    let desk = if agent {
+        Desk::of_agents(home.root(), daemon::agent_source(config.as_ref()))
+    } else {
+        let configured = match config.as_ref().and_then(|config| config.worker_command.value.clone()) {
+            Some(WorkerCommand::Binary { path }) => Some(path),
+            Some(WorkerCommand::Cargo { .. }) | None => None,
+        };
+        Desk::new(home.root(), configured)
+    };
+    print(&binaries::run(what, &desk, config.as_ref(), invocation.json)?)?;
+    match what {
+        Binaries::Install(Install { restart: true, .. }) => return tell(Verb::RestartWorker),
+        Binaries::List => return Ok(()),
+        Binaries::Install(_) | Binaries::Rollback(_) | Binaries::Pin(_) | Binaries::Unquarantine(_) => {}
+    }
+    // Without a daemon, or with one that is busy, there is nothing to say.
+    let status =
+        ask_within(&home.control_socket(), Verb::Status, ANSWERS_WITHIN_MS).ok().and_then(|reply| reply.status);
+    if status.is_some_and(|status| status.worker_status == "failed") {
+        let hint = "to start it at once: autopilotd restart-worker";
+        note(&mut io::stderr().lock(), "the worker failed, and its next start may be minutes away", Some(hint)).ok();
+    }
+    Ok(())
+}
+
+/// Who only wants to know what else there is to say waits no longer.
+const ANSWERS_WITHIN_MS: u64 = 1_000;
+
+fn tell(verb: Verb) -> Result<(), Failure> {
+    done(ask(&home()?.control_socket(), verb).map_err(|error| not_asked(&error))?)
+}
+
+fn upgrade(program: Option<&Path>) -> Result<(), Failure> {
+    let program = upgrade::program(program)?;
+    let socket = home()?.control_socket();
+    let status = ask(&socket, Verb::Status).map_err(|error| not_asked(&error))?.status;
+    let pid = status.map(|status| status.daemon_pid).unwrap_or_default();
+    upgrade::rehearse(&program, pid)?;
+    let Some(path) = program.to_str() else {
+        return Err(Failure::new(Exit::Config, format!("the path {} is not UTF-8", program.display())));
+    };
+    let request = Request { program: Some(path.to_owned()), ..Request::new(Verb::Upgrade) };
+    done(ask_for(&socket, &request).map_err(|error| not_asked(&error))?)
+}
+
+fn done(reply: wire::control::Reply) -> Result<(), Failure> {
     match (reply.done, reply.failed) {
         (Some(done), _) => print(&format!("{}\n", done.message)),
         (None, Some(failed)) => Err(failure(failed)),
@@ -161,6 +271,8 @@ fn not_asked(error: &AskError) -> Failure {
             .hint("start it: autopilotd --workdir /path/to/project; or is another AUTOPILOT_HOME meant?"),
         AskError::NotPermitted { .. } => failure(Exit::NoDaemon).hint("ask as the user who started it"),
         AskError::Interrupted { .. } => failure(Exit::NoDaemon).hint("ask again; its worker lives on without it"),
+        AskError::Silent { socket } => failure(Exit::NoDaemon)
+            .hint(format!("was it stopped? kill -CONT $(cat {})", socket.with_extension("pid").display())),
         AskError::Broken { .. } => failure(Exit::Internal),
     }
 }

@@ -4,6 +4,17 @@
 //! is `daemon`'s and `worker`'s.
 
 pub mod autopilotd;
+mod binaries;
+mod budget;
+mod build;
 pub mod cli;
 pub mod demo;
+mod events;
+mod issues;
+mod projects;
+mod record;
+mod service;
+mod table;
+mod tools;
+mod upgrade;
 pub mod worker_main;

@@ -8,6 +8,7 @@ use worker::{Environment, RunArgs};
 use crate::cli::finish;
 use crate::cli::report::{Exit, Failure};
 use crate::cli::worker::{Command, Run, parse_from};
+use crate::record;
 
 /// The whole program.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -17,7 +18,24 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match command {
         Command::Run(run) => work(run),
+        Command::Log(show) => done(record::log::show(&show)),
+        Command::Replay(replay) => done(record::replay::play(&replay)),
+        Command::Analyze(analyze) => done(record::analyze::show(&analyze)),
+        Command::Compare(compare) => done(record::compare::show(&compare)),
+        Command::Apm(apm) => done(record::apm::show(&apm)),
+        Command::Logs(logs) => done(record::logs::tidy(&logs)),
+        Command::Project(project) => crate::projects::main(&project, &environment()),
+        Command::Issue(issue) => crate::issues::main(&issue, &environment()),
+        Command::Mcp(mcp) => crate::tools::main(&mcp, &environment()),
+        Command::Budget(budget) => crate::budget::main(&budget, &environment()),
         Command::Demo(demo) => crate::demo::main(demo.agent),
+    }
+}
+
+fn done(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
     }
 }
 
@@ -33,17 +51,25 @@ fn work(run: Run) -> ExitCode {
             Err(error) => return no_current_dir(&error),
         },
     };
+    let env = environment();
+    // A queue that was made for this folder under a name of its own.
+    let project = run
+        .project
+        .or_else(|| (run.prompt.is_none() && run.full_auto).then(|| crate::projects::named(&env, &cwd)).flatten());
     let args = RunArgs {
         full_auto: run.full_auto,
-        project: run.project,
+        project,
         model: run.model,
         max_turns: run.max_turns,
         max_budget_usd: run.max_budget,
         cwd,
         prompt: run.prompt,
+        wait: run.wait,
+        // Under the daemon this is an immutable copy: what the user copies over `bin/autopilot` changes no running session.
+        mcp: std::env::current_exe().ok(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    ExitCode::from(worker::run(&args, &environment()).code())
+    ExitCode::from(worker::run(&args, &env).code())
 }
 
 fn no_current_dir(error: &std::io::Error) -> ExitCode {

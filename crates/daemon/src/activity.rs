@@ -5,7 +5,7 @@
 //! clock that steps, changes nothing. The kernel tells of new files, so that a look costs the same however many old logs
 //! there are.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,8 @@ type Mark = (u64, u64, i64, i64);
 pub(crate) struct Activity {
     logs: PathBuf,
     watch: Option<CreationWatch>,
+    /// Without a watch, the logs of the newest days that were there already, or are tracked.
+    known: BTreeSet<PathBuf>,
     files: VecDeque<Looked>,
     output: Looked,
     told: bool,
@@ -65,24 +67,44 @@ impl Activity {
         let logs = working_dir.join("docs/logs");
         match &mut watch {
             Some(watch) => watch.clear(),
-            None => watch = CreationWatch::new().ok(),
+            None => watch = os::fail::point("activity.watch").and_then(|()| CreationWatch::new()).ok(),
         }
         let output = Looked::from_now_on(output);
-        let mut activity = Self { logs, watch, files: VecDeque::new(), output, told: false };
+        let known = BTreeSet::new();
+        let mut activity = Self { logs, watch, known, files: VecDeque::new(), output, told: false };
         activity.extend_watch(false);
+        if activity.watch.is_none() {
+            activity.known = activity.newest_logs().collect();
+        }
         activity
     }
 
     /// The run began before this daemon: it may go on with the logs that it has. They count when they grow, from now on.
     pub(crate) fn adopt(&mut self) {
-        let mut days: Vec<PathBuf> = entries(&self.logs).filter(|path| is_day(path)).collect();
-        days.sort_unstable();
-        let mut logs: Vec<PathBuf> =
-            days.iter().rev().take(2).flat_map(|day| entries(day)).filter(|path| is_log(path)).collect();
+        let mut logs: Vec<PathBuf> = self.newest_logs().collect();
         logs.sort_unstable();
         for path in logs.split_off(logs.len().saturating_sub(MOST_LOGS)) {
             self.files.push_back(Looked::from_now_on(path));
         }
+    }
+
+    /// A daemon before this one was told so: the log counts when it grows, from now on.
+    pub(crate) fn recall(&mut self, log: PathBuf) {
+        self.files.clear();
+        self.watch.iter_mut().for_each(CreationWatch::clear);
+        self.told = true;
+        self.files.push_back(Looked::from_now_on(log));
+    }
+
+    fn newest_logs(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        let mut days: Vec<PathBuf> = entries(&self.logs).filter(|path| is_day(path)).collect();
+        days.sort_unstable();
+        days.into_iter().rev().take(2).flat_map(|day| entries(&day)).filter(|path| is_log(path))
+    }
+
+    /// The kernel tells of new logs; else they are looked for.
+    pub(crate) fn is_told(&self) -> bool {
+        self.watch.is_some()
     }
 
     /// The run is over: what the next one can use.
@@ -118,7 +140,7 @@ impl Activity {
     }
 
     fn take_news(&mut self) {
-        let Some(watch) = &mut self.watch else { return };
+        let Some(watch) = &mut self.watch else { return self.look_for_news() };
         let news = watch.take();
         let mut deeper = false;
         for path in news {
@@ -134,6 +156,21 @@ impl Activity {
         }
     }
 
+    fn look_for_news(&mut self) {
+        for path in self.newest_logs() {
+            if self.known.insert(path.clone()) {
+                self.track(path);
+            }
+        }
+    }
+
+    /// There are too many watches, perhaps only now.
+    fn give_up_watch(&mut self) {
+        self.watch = None;
+        self.adopt();
+        self.known = self.newest_logs().collect();
+    }
+
     /// Watch `docs/logs` and its newest days, or the nearest folder on the way there that exists. `new`: what is found
     /// in a folder that was not watched before came into being during the run.
     fn extend_watch(&mut self, new: bool) {
@@ -145,6 +182,7 @@ impl Activity {
             let watching = loop {
                 match (watch.add(folder), folder.parent()) {
                     (Ok(watching), _) if watching.exists() => break watching,
+                    (Err(_), _) => return self.give_up_watch(),
                     (_, Some(parent)) => folder = parent,
                     (_, None) => return,
                 }
@@ -223,6 +261,27 @@ mod tests {
             write(&folder.path().join("docs/logs/20260102/000000-b.rlog"), "next day\n");
             assert!(activity.look() == Sign::Progress, "{existing}: across midnight");
             assert!(activity.look() == Sign::Nothing);
+        }
+    }
+
+    /// Where the kernel has no watch left.
+    #[test]
+    fn without_a_watch_new_logs_are_found_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = folder.path().join("docs/logs/20260101/080000-old.rlog");
+        write(&old, "old\n");
+        let mut activity = Activity::begin(folder.path(), folder.path().join("output"), None);
+        activity.give_up_watch();
+        activity.files.clear();
+        assert!(!activity.is_told());
+        write(&old, "old\nand growing\n");
+        assert!(activity.look() == Sign::Nothing);
+        for day in ["20260101", "20260102"] {
+            let own = folder.path().join("docs/logs").join(day).join("090000-own.rlog");
+            write(&own, "one\n");
+            assert!(activity.look() == Sign::Progress, "{day}: it came into being");
+            write(&own, "one\ntwo\n");
+            assert!(activity.look() == Sign::Progress, "{day}: it grew");
         }
     }
 

@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use wire::control::{MAX_REPLY_BYTES, Reply, Request, VERSION, Verb};
+use os::poll::Poller;
+use wire::control::{MAX_REPLY_BYTES, Reply, Request, Verb};
 
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,12 @@ pub enum AskError {
         /// Where.
         socket: PathBuf,
     },
+    /// It is there, and silent: it was stopped (SIGSTOP), or hangs.
+    #[error("the daemon at {} does not answer within {} s", socket.display(), QUESTION_MS / 1_000)]
+    Silent {
+        /// Where.
+        socket: PathBuf,
+    },
     /// Something else went wrong on the way.
     #[error("cannot ask the daemon at {}: {error}", socket.display())]
     Broken {
@@ -44,7 +51,41 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`]
 pub fn ask(socket: &Path, verb: Verb) -> Result<Reply, AskError> {
-    exchange(socket, verb, None)
+    ask_for(socket, &Request::new(verb))
+}
+
+/// The same for a request that has more than a verb. A daemon that is just about to listen is waited for.
+///
+/// # Errors
+/// [`AskError`]
+pub fn ask_for(socket: &Path, request: &Request) -> Result<Reply, AskError> {
+    let until_ms = os::clock::monotonic_ms().saturating_add(LISTENS_WITHIN_MS);
+    // A command may take as long as the worker takes to end.
+    let within = (request.verb == Verb::Status).then(|| Duration::from_millis(QUESTION_MS));
+    loop {
+        match exchange(socket, request, within) {
+            Err(AskError::NoDaemon { .. }) if begins(socket) && os::clock::monotonic_ms() < until_ms => {
+                if Poller::new().and_then(|poller| poller.wait(Some(LOOK_EVERY_MS), &mut Vec::new())).is_err() {
+                    return exchange(socket, request, within);
+                }
+            }
+            done => return done,
+        }
+    }
+}
+
+/// A daemon that begins, or takes another one's place, listens within this time.
+const LISTENS_WITHIN_MS: u64 = 1_000;
+const LOOK_EVERY_MS: u64 = 2;
+/// A question is answered in less than a millisecond, also by a daemon that has much to do.
+const QUESTION_MS: u64 = 5_000;
+
+/// Whether the pid file beside the socket names a daemon: it is written before the daemon listens. It is not more than a
+/// reason to look again.
+fn begins(socket: &Path) -> bool {
+    let pid = std::fs::read_to_string(socket.with_extension("pid")).ok().and_then(|text| text.trim().parse().ok());
+    let name = pid.and_then(|pid| os::proc::stat(os::proc::root(), pid).ok()).filter(|stat| stat.state != 'Z');
+    name.is_some_and(|stat| stat.name.starts_with("autopilotd"))
 }
 
 /// The same for a caller that does not wait for longer than so many milliseconds.
@@ -52,24 +93,27 @@ pub fn ask(socket: &Path, verb: Verb) -> Result<Reply, AskError> {
 /// # Errors
 /// [`AskError`]; if the time is over, [`AskError::Broken`].
 pub fn ask_within(socket: &Path, verb: Verb, within_ms: u64) -> Result<Reply, AskError> {
-    exchange(socket, verb, Some(Duration::from_millis(within_ms.max(1))))
+    exchange(socket, &Request::new(verb), Some(Duration::from_millis(within_ms.max(1))))
 }
 
-fn exchange(socket: &Path, verb: Verb, within: Option<Duration>) -> Result<Reply, AskError> {
+fn exchange(socket: &Path, request: &Request, within: Option<Duration>) -> Result<Reply, AskError> {
     let place = || socket.to_owned();
     let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
             AskError::NoDaemon { socket: place() }
         }
+        // A path that is too long for a socket: nobody listens there.
+        io::ErrorKind::InvalidInput => AskError::NoDaemon { socket: place() },
         io::ErrorKind::PermissionDenied => AskError::NotPermitted { socket: place() },
         _ => AskError::Broken { socket: place(), error },
     })?;
     let broken = |error: io::Error| match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => AskError::Interrupted { socket: place() },
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if within.is_some() => AskError::Silent { socket: place() },
         _ => AskError::Broken { socket: place(), error },
     };
     stream.set_read_timeout(within).map_err(broken)?;
-    let mut request = serde_json::to_vec(&Request { v: VERSION, verb }).map_err(|e| broken(io::Error::other(e)))?;
+    let mut request = serde_json::to_vec(request).map_err(|e| broken(io::Error::other(e)))?;
     request.push(b'\n');
     stream.write_all(&request).map_err(broken)?;
     let mut line = Vec::new();

@@ -1,10 +1,13 @@
 //! The control socket's connections: bounded buffers, bounded number, nobody waits for anybody.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use os::fail;
 use os::poll::{Interest, Poller, Token};
+use os::socket::Peer;
 use wire::control::{FailedKind, MAX_REQUEST_BYTES, Reply, Request, VERSION};
 
 /// So many connections are served at once, where descriptors are not scarce. One more takes the place of the one that
@@ -14,9 +17,13 @@ const MAX_CLIENTS: u64 = 256;
 /// So many descriptors are left for what the daemon does besides; a start of the worker takes the most.
 const OTHER_DESCRIPTORS: u64 = 32;
 
+/// With fewer there is no daemon: a few clients would keep it from starting the worker.
+pub(crate) const FEWEST_DESCRIPTORS: u64 = OTHER_DESCRIPTORS + 8;
+
 #[derive(Debug)]
 struct Client {
     stream: UnixStream,
+    peer: Option<Peer>,
     input: Vec<u8>,
     output: Vec<u8>,
     /// Its request is being carried out.
@@ -35,6 +42,12 @@ pub(crate) struct Clients {
     uses: u64,
     first_token: u64,
     most: usize,
+    /// Given up to let in, and send away, who can't be served.
+    spare: Option<File>,
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
 }
 
 /// Whose request it is; never used twice.
@@ -46,36 +59,88 @@ impl Clients {
     pub(crate) fn new(first_token: u64) -> Self {
         let free = os::process::most_descriptors().saturating_sub(OTHER_DESCRIPTORS);
         let most = usize::try_from(free.clamp(1, MAX_CLIENTS)).unwrap_or(1);
-        Self { clients: BTreeMap::new(), next: 0, uses: 0, first_token, most }
+        Self { clients: BTreeMap::new(), next: 0, uses: 0, first_token, most, spare: spare() }
     }
 
     pub(crate) fn owner_of(&self, token: Token) -> Option<ClientId> {
         token.0.checked_sub(self.first_token).map(ClientId)
     }
 
+    /// Who it is.
+    pub(crate) fn peer(&self, id: ClientId) -> Option<Peer> {
+        self.clients.get(&id.0)?.peer
+    }
+
     /// Take what waits at the listener.
     pub(crate) fn accept(&mut self, listener: &UnixListener, poller: &Poller) {
         // A bound: others must get their turn, and what still waits wakes the poller again.
         for _ in 0..64 {
-            let Ok((stream, _)) = listener.accept() else { return };
+            let accepted = fail::point("client.accept").and_then(|()| listener.accept());
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => return self.turn_away(listener, &error),
+            };
             if stream.set_nonblocking(true).is_err() {
                 continue;
             }
             self.make_room();
             let id = self.next;
             self.next += 1;
-            if poller.add(&stream, Token(self.first_token + id), Interest::Readable).is_err() {
+            let watched = fail::point("client.watch")
+                .and_then(|()| poller.add(&stream, Token(self.first_token + id), Interest::Readable));
+            if watched.is_err() {
                 continue;
             }
-            let permitted = permitted(&stream);
+            let peer = os::socket::peer(&stream).ok();
+            let permitted = peer.is_some_and(permitted);
             let used = self.touch();
-            let client = Client { stream, input: Vec::new(), output: Vec::new(), busy: false, closing: false, used };
+            let client =
+                Client { stream, peer, input: Vec::new(), output: Vec::new(), busy: false, closing: false, used };
             self.clients.insert(id, client);
             if !permitted {
                 let message = "this daemon belongs to another user".to_owned();
                 self.refuse(ClientId(id), FailedKind::NotPermitted, message, poller);
             }
         }
+    }
+
+    /// Without a descriptor for it a client would wait for ever, and wake the poller for ever.
+    fn turn_away(&mut self, listener: &UnixListener, error: &io::Error) {
+        if os::spawn::OUT_OF_DESCRIPTORS.contains(&error.raw_os_error().unwrap_or(0)) {
+            self.spare = None;
+            drop(listener.accept());
+            self.spare = spare();
+        }
+    }
+
+    /// Connections that a program before this one in the same process had.
+    pub(crate) fn adopt_all(&mut self, streams: Vec<UnixStream>, poller: &Poller) {
+        for stream in streams {
+            self.adopt(stream, false, poller);
+        }
+    }
+
+    /// One of them; `busy`: it waits for an answer.
+    pub(crate) fn adopt(&mut self, stream: UnixStream, busy: bool, poller: &Poller) -> Option<ClientId> {
+        self.make_room();
+        let id = self.next;
+        self.next += 1;
+        poller.add(&stream, Token(self.first_token + id), Interest::Readable).ok()?;
+        let used = self.touch();
+        let peer = os::socket::peer(&stream).ok();
+        let client = Client { stream, peer, input: Vec::new(), output: Vec::new(), busy, closing: false, used };
+        self.clients.insert(id, client);
+        Some(ClientId(id))
+    }
+
+    /// Those of which nothing is known but that they are connected: what they may have sent is still in the kernel.
+    pub(crate) fn idle(&self) -> Vec<&UnixStream> {
+        let idle = |c: &&Client| !c.busy && !c.closing && c.input.is_empty() && c.output.is_empty();
+        self.clients.values().filter(idle).map(|client| &client.stream).collect()
+    }
+
+    pub(crate) fn stream(&self, id: ClientId) -> Option<&UnixStream> {
+        self.clients.get(&id.0).map(|client| &client.stream)
     }
 
     fn touch(&mut self) -> u64 {
@@ -117,7 +182,7 @@ impl Clients {
             return None;
         }
         let mut buffer = [0_u8; MAX_REQUEST_BYTES];
-        match client.stream.read(&mut buffer) {
+        match fail::point("client.read").and_then(|()| client.stream.read(&mut buffer)) {
             Ok(0) => {
                 self.clients.remove(&id.0);
                 return None;
@@ -176,9 +241,9 @@ impl Clients {
     pub(crate) fn reply(&mut self, id: ClientId, reply: &Reply, poller: &Poller) -> Option<Request> {
         let client = self.clients.get_mut(&id.0)?;
         client.busy = false;
-        if let Ok(mut json) = serde_json::to_vec(reply) {
-            json.push(b'\n');
-            client.output.extend_from_slice(&json);
+        if let Ok(json) = serde_json::to_vec(reply) {
+            client.output.extend_from_slice(&crate::secrets::without_in_bytes(&json));
+            client.output.push(b'\n');
         }
         self.write(id, poller);
         if self.clients.get(&id.0).is_some_and(|client| !client.closing && !client.input.is_empty()) {
@@ -192,7 +257,7 @@ impl Clients {
         let Some(client) = self.clients.get_mut(&id.0) else { return };
         let token = Token(self.first_token + id.0);
         while !client.output.is_empty() {
-            match client.stream.write(&client.output) {
+            match fail::point("client.reply").and_then(|()| client.stream.write(&client.output)) {
                 Ok(count) => drop(client.output.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -222,6 +287,6 @@ impl Clients {
 }
 
 /// The owner of the daemon, and root, who can do everything anyway.
-fn permitted(stream: &UnixStream) -> bool {
-    os::socket::peer_uid(stream).is_ok_and(|uid| uid == 0 || uid == os::process::effective_uid())
+fn permitted(peer: Peer) -> bool {
+    peer.uid == 0 || peer.uid == os::process::effective_uid()
 }

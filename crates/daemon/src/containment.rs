@@ -3,6 +3,7 @@
 use std::io;
 
 use os::cgroup::{Group, Version};
+use os::fail;
 
 use crate::config;
 use crate::home::Home;
@@ -28,7 +29,7 @@ pub struct Unavailable {
 
 impl Containment {
     pub(crate) fn choose(wanted: config::Containment, home: &Home) -> Result<Self, Unavailable> {
-        let group = |version| Group::below_own(version, &group_name(home));
+        let group = |version| fail::point("groups.probe").and_then(|()| Group::below_own(version, &group_name(home)));
         let forced = |wanted, version| match group(version) {
             Ok(group) => Ok(Self::Groups(group)),
             Err(error) => Err(Unavailable { wanted, error }),
@@ -60,14 +61,16 @@ impl Containment {
     /// The group of one run.
     pub(crate) fn for_run(&self, run: u64) -> Option<Group> {
         match self {
-            Self::Groups(base) => base.child(&format!("run-{run}")).ok(),
+            Self::Groups(base) => fail::point("groups.make").and_then(|()| base.child(&format!("run-{run}"))).ok(),
             Self::Subreaper | Self::ProcessGroup => None,
         }
     }
 
     /// Remove the groups in which nobody is.
     pub(crate) fn tidy(&self) {
-        if let Self::Groups(base) = self {
+        if let Self::Groups(base) = self
+            && fail::point("leave.groups").is_ok()
+        {
             base.remove_empty();
         }
     }
@@ -91,10 +94,11 @@ pub(crate) fn noted(containment: &str, group: Option<&str>) -> Option<Group> {
     group.map(|path| Group::at(version, path.into()))
 }
 
-/// Its own for each home, so that two daemons don't share one.
+/// Its own for each home, so that two daemons don't share one; by FNV-1a, the same in every build of this program.
 fn group_name(home: &Home) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    home.root().hash(&mut hasher);
-    format!("autopilot-{:016x}", hasher.finish())
+    let bytes = std::os::unix::ffi::OsStrExt::as_bytes(home.root().as_os_str());
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("autopilot-{hash:016x}")
 }

@@ -2,16 +2,13 @@
 
 use std::io;
 
-use os::poll::Interest;
-use os::process::{Pidfd, Send};
-use policy::supervisor::{
-    Answer, Command, Effect, Event, MemoryReading, Note, Refusal, RequestId, RunId, Sign, StartFailure, VictimSignal,
-};
-use wire::control::{FailedKind, LastExit, Reply, Status};
+use os::fail;
+use policy::supervisor::{Answer, Effect, Event, MemoryReading, Note, Refusal, RequestId, RunId, Sign, StartFailure};
+use wire::control::{FailedKind, Reply, Status};
+use wire::journal::Event as Happened;
 
-use crate::drive::{Daemon, KEPT_RUNS, Victim, rank};
-use crate::runs::{self, LiveRun};
-use crate::state::{MOST_EXITS, State};
+use crate::drive::Daemon;
+use crate::runs::{self, Chosen, LiveRun, Prepared};
 use crate::{survey, text};
 
 /// A reading of memory is good for this long when somebody only wants to know.
@@ -20,6 +17,8 @@ const MEMORY_FRESH_MS: u64 = 1_000;
 impl Daemon {
     /// In order, but first what the worker waits for.
     pub(crate) fn perform(&mut self, mut effects: Vec<Effect>) {
+        self.save_stop_first(&mut effects);
+        self.judge_program(&effects);
         effects.sort_by_key(rank);
         for effect in effects {
             match effect {
@@ -34,34 +33,77 @@ impl Daemon {
                 Effect::Halt => self.halted = true,
             }
         }
+        self.tell_turns();
     }
 
-    fn begin(&mut self, run: RunId) {
-        let run_id = match os::random::bytes::<8>() {
-            Ok(random) => format!("{}-{:016x}", run.0, u64::from_ne_bytes(random)),
-            Err(error) => return self.cannot_begin(run, error.raw_os_error().unwrap_or(0)),
-        };
-        let plan = match self.launching.plan(run.0, run_id, self.boot_id.clone()) {
-            Ok(plan) => plan,
+    pub(crate) fn begin(&mut self, run: RunId) {
+        let chosen = match self.next_program(run) {
+            Ok(Some(chosen)) => chosen,
+            // It is begun when it is known what may run.
+            Ok(None) => return,
             Err(failure) => return self.events.push_back(Event::StartFailed(run, failure)),
         };
         // Before the run begins: a log that it makes in its first millisecond is its own.
         self.watch_activity();
-        let mut begun = LiveRun::begin(&plan);
-        // The worker's old output is worth less than its work.
-        while begun.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
-            && plan.output.give_up_oldest()
-        {
-            self.say("warning: the disk is full: the oldest output was removed to start the worker");
-            begun = LiveRun::begin(&plan);
+        let prepared = self.prepared.take().filter(|prepared| prepared.number() == run.0);
+        // What was prepared may be gone.
+        let begun = match prepared.map(|prepared| prepared.begin(chosen.clone())) {
+            Some(Ok(live)) => Ok(live),
+            Some(Err(_)) | None => self.begin_unprepared(run, &chosen),
+        };
+        match begun {
+            Ok(live) => {
+                self.watch_run(live);
+                self.launching.shelf.began();
+            }
+            Err(error) => {
+                self.forget_activity();
+                self.cannot_begin(run, error.raw_os_error().unwrap_or(0));
+                return;
+            }
         }
-        if let Err(error) = begun.and_then(|live| self.watch_run(live)) {
-            self.forget_activity();
-            self.cannot_begin(run, error.raw_os_error().unwrap_or(0));
-            return;
+        if let Some((event, text)) = self.launching.news() {
+            self.record(event, &text);
+        }
+        if let Some(aside) = self.launching.take_aside() {
+            self.tell_of_aside(&aside);
         }
         if let Some(note) = self.launching.note() {
-            self.say(&note);
+            self.tell(Happened::Degraded, &note);
+        }
+    }
+
+    fn begin_unprepared(&mut self, run: RunId, chosen: &Chosen) -> io::Result<LiveRun> {
+        let begin = |daemon: &Self| daemon.prepare(run)?.begin(chosen.clone());
+        let mut begun = begin(self);
+        // The worker's old output is worth less than its work.
+        while begun.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+            && self.launching.output().give_up_oldest()
+        {
+            self.warn("the disk is full: the oldest output was removed to start the worker");
+            begun = begin(self);
+        }
+        begun
+    }
+
+    fn prepare(&self, run: RunId) -> io::Result<Prepared> {
+        let run_id = format!("{}-{:016x}", run.0, u64::from_ne_bytes(os::random::bytes::<8>()?));
+        fail::point("run.prepare")?;
+        Prepared::new(&self.home, self.launching.plan(run.0, run_id, self.boot_id.clone()))
+    }
+
+    /// While there is nothing else to do: get ready what the next start would otherwise wait for.
+    pub(crate) fn keep_prepared(&mut self) {
+        let next = self.machine.next_run();
+        if self.prepared.as_ref().is_some_and(|prepared| next == Some(RunId(prepared.number()))) {
+            return;
+        }
+        let starting = self.launching.awaited.is_some() || self.run.as_ref().is_some_and(|run| run.worker.is_none());
+        let Some(next) = next.filter(|next| !starting && self.unprepared != Some(*next)) else { return };
+        match self.prepare(next) {
+            Ok(prepared) => self.prepared = Some(prepared),
+            // It is tried again when the run begins, and then it counts.
+            Err(_) => self.unprepared = Some(next),
         }
     }
 
@@ -79,8 +121,14 @@ impl Daemon {
     }
 
     fn end(&mut self, run: RunId) {
+        if self.forget_trial(run) {
+            return self.events.push_back(Event::StartFailed(run, StartFailure::Other(0)));
+        }
         let Some(live) = self.run.as_ref().filter(|live| live.number == run.0) else { return };
-        if !live.tell_to_end(false) {
+        fail::point("run.end").ok();
+        if live.tell_to_end(false) {
+            self.await_shim();
+        } else {
             self.end_orphans();
         }
     }
@@ -110,8 +158,9 @@ impl Daemon {
     }
 
     fn read_memory(&mut self) -> MemoryReading {
-        let reading = os::memory::reading(os::proc::root(), os::memory::cgroup_root()).unwrap_or_default();
-        self.memory = (reading, os::clock::monotonic_ms());
+        let now_ms = os::clock::monotonic_ms();
+        let reading = self.gauge.read(now_ms).unwrap_or_default();
+        self.memory = (reading, now_ms);
         reading
     }
 
@@ -121,52 +170,17 @@ impl Daemon {
         let worker = live.worker.map(|worker| worker.pid);
         // Below the worker, and what its dead children left to the shim: both are below the shim.
         let shim = worker.and_then(|pid| os::proc::stat(os::proc::root(), pid).ok()).map(|stat| stat.parent);
-        let Some(shim) = shim else { return };
-        self.surveyed = survey::look(shim, worker, names);
+        // Where it can't be looked through, it is tried again soon.
+        self.surveyed = shim.map(|shim| survey::look(shim, worker, names)).unwrap_or_default();
         self.events.push_back(Event::Surveyed(run, self.surveyed.survey.clone()));
     }
 
-    fn signal(&mut self, pid: u32, signal: VictimSignal) {
-        if !self.victims.iter().any(|victim| victim.pid == pid) && !self.catch_victim(pid) {
-            self.events.push_back(Event::VictimGone(pid));
-            return;
-        }
-        let signal = match signal {
-            VictimSignal::Term => Send::Term,
-            VictimSignal::Kill => Send::Kill,
-        };
-        for victim in self.victims.iter().filter(|victim| victim.pid == pid) {
-            for pidfd in std::iter::once(&victim.pidfd).chain(&victim.below) {
-                // One that is gone needs no signal, and one that belongs to another user now can't be sent any.
-                pidfd.send(signal).ok();
-            }
-        }
-    }
-
-    /// Take hold of a candidate and all below it; `false` if it is gone.
-    fn catch_victim(&mut self, pid: u32) -> bool {
-        let token = self.victim_token();
-        let mut caught = None;
-        let mut below = Vec::new();
-        for identity in self.surveyed.subtree(pid) {
-            match Pidfd::open(identity) {
-                Ok(Some(pidfd)) if identity.pid == pid => caught = Some(pidfd),
-                Ok(Some(pidfd)) => below.push(pidfd),
-                Ok(None) | Err(_) => {}
-            }
-        }
-        let Some(pidfd) = caught else { return false };
-        if self.poller.add(&pidfd, token, Interest::Readable).is_err() {
-            return false;
-        }
-        self.victims.push(Victim { pid, pidfd, below, token });
-        true
-    }
-
     fn answer(&mut self, id: RequestId, answer: &Answer) {
+        self.sync_operators_word();
         // No client: the daemon's own, for a signal.
-        let Some(client) = self.requests.remove(&id) else { return };
-        let reply = self.reply(answer);
+        let Some((client, command)) = self.requests.remove(&id) else { return };
+        let reply = self.reply_to(answer);
+        self.record_answer(command, &reply);
         if *answer == Answer::Halted {
             self.farewells.push((client, reply));
             return;
@@ -177,7 +191,7 @@ impl Daemon {
         }
     }
 
-    fn reply(&self, answer: &Answer) -> Reply {
+    fn reply_to(&self, answer: &Answer) -> Reply {
         let pid = self.run.as_ref().and_then(|run| run.worker).map(|worker| worker.pid);
         let shown = pid.map_or_else(String::new, |pid| format!(" (PID {pid})"));
         match answer {
@@ -197,56 +211,15 @@ impl Daemon {
             Answer::Refused(Refusal::ShuttingDown) => {
                 Reply::failed(FailedKind::Refused, "the daemon is about to end".to_owned(), None)
             }
+            Answer::Refused(Refusal::Unverified) => {
+                let (why, hint) = self.run.as_ref().and_then(LiveRun::doubts).unwrap_or_default();
+                Reply::failed(FailedKind::Refused, why, Some(hint))
+            }
             Answer::Refused(Refusal::Superseded(by)) => {
                 let message = format!("a later {} overtook this command", text::command_name(*by));
                 Reply::failed(FailedKind::Refused, message, None)
             }
         }
-    }
-
-    fn note(&mut self, note: &Note) {
-        let pid = self.run.as_ref().and_then(|run| run.worker).map(|worker| worker.pid).or(self.last_pid);
-        if let Note::Started { .. } = note {
-            self.last_pid = pid;
-        }
-        if let Note::Ended { run, exit, told, lived_ms } = note {
-            let cause = text::ended(*exit, told.as_ref());
-            let at_unix_ms = os::clock::wall_ms();
-            self.exits.insert(0, LastExit { run: run.0, cause, at_unix_ms, lived_ms: *lived_ms });
-            self.exits.truncate(MOST_EXITS);
-        }
-        if let Note::Stalled { .. } | Note::StallTolerated { .. } | Note::MemoryRestart { .. } = note {
-            let what = text::note(note, pid, &self.launching).unwrap_or_default();
-            self.keep_evidence(&what);
-        }
-        if let Note::CannotStart { run, failure } = note {
-            let cause = self.launching.sentence(failure);
-            self.exits.insert(0, LastExit { run: run.0, cause, at_unix_ms: os::clock::wall_ms(), lived_ms: 0 });
-            self.exits.truncate(MOST_EXITS);
-            self.ended_run = self.ended_run.max(run.0);
-        }
-        if let Note::Asked { command: Command::Shutdown } = note {
-            self.say("Stopping autopilotd...");
-        }
-        if let Some(text) = text::note(note, pid, &self.launching) {
-            self.say(&text);
-        }
-    }
-
-    fn save(&mut self) {
-        let snapshot = self.machine.snapshot();
-        let state = State::new(self.boot_id.clone(), snapshot, self.ended_run, self.exits.clone());
-        match state.save(&self.home.state_file()) {
-            Ok(()) => self.state_unsaved = None,
-            Err(error) => {
-                let problem = format!("cannot write {}: {error}", self.home.state_file().display());
-                if self.state_unsaved.as_ref() != Some(&problem) {
-                    self.say(&format!("warning: {problem}"));
-                }
-                self.state_unsaved = Some(problem);
-            }
-        }
-        runs::prune(&self.home, KEPT_RUNS);
     }
 
     pub(crate) fn status(&mut self) -> Status {
@@ -260,6 +233,9 @@ impl Daemon {
         let since = |at_ms: Option<u64>| at_ms.map(|at_ms| now_ms.saturating_sub(at_ms));
         let alive = view.run.is_some();
         let newest_log = self.activity.as_ref().and_then(crate::activity::Activity::newest_log);
+        let (agent, agent_given_up) = self.agents.shelf.shown();
+        let (copy, given_up) = self.launching.shelf.shown();
+        let given_up = given_up.map(|binary| format!("{binary}: {}", binary.reason.as_deref().unwrap_or_default()));
         let rlog = self.said.rlog.as_deref().or(newest_log);
         Status {
             worker_status: view.status.as_str().to_owned(),
@@ -270,10 +246,20 @@ impl Daemon {
             memory_available_bytes: memory.available_bytes,
             memory_total_bytes: memory.total_bytes,
             memory_band: text::band(view.band).to_owned(),
-            worker_binary: self.launching.binary(),
+            worker_binary: self.binary(),
+            worker_version: copy.map(|binary| binary.version.clone()),
+            worker_sha256: copy.map(|binary| binary.sha256.clone()),
+            worker_standing: copy.map(|binary| binary.standing.name().to_owned()),
+            worker_attempts: copy.map_or(0, |binary| binary.attempts),
+            rolled_back: given_up,
+            agent_version: agent.map(|binary| binary.version.clone()),
+            agent_sha256: agent.map(|binary| binary.sha256.clone()),
+            agent_standing: agent.map(|binary| binary.standing.name().to_owned()),
+            agent_rolled_back: agent_given_up
+                .map(|binary| format!("{binary}: {}", binary.reason.as_deref().unwrap_or_default())),
             last_exits: self.exits.clone(),
             next_attempt_in_ms: view.next_attempt_ms.map(|at_ms| at_ms.saturating_sub(now_ms)),
-            reason: view.reason.as_ref().map(|reason| text::reason(reason, &self.launching)),
+            reason: self.reason(),
             run: view.run.map(|run| run.0),
             worker_ready: view.ready,
             worker_phase: self.said.phase.clone().filter(|_| alive),
@@ -288,7 +274,20 @@ impl Daemon {
             project: job.project.value.clone(),
             model: job.model.value.clone(),
             output_log: self.home.output_log().display().to_string(),
-            degraded: self.degraded.iter().cloned().chain(self.state_unsaved.clone()).chain(self.loss()).collect(),
+            degraded: self.problems(),
         }
+    }
+}
+
+/// What is to be done first: what the worker waits for goes before what is only told, but evidence before it is lost.
+fn rank(effect: &Effect) -> u8 {
+    match effect {
+        Effect::Note(Note::Stalled { .. } | Note::StallTolerated { .. } | Note::MemoryRestart { .. }) => 0,
+        Effect::Stop(_) | Effect::Signal { .. } | Effect::Start(_) => 0,
+        Effect::Sample | Effect::Survey(_) => 1,
+        Effect::Note(_) => 2,
+        Effect::Save => 3,
+        Effect::Answer(..) => 4,
+        Effect::Halt => 5,
     }
 }

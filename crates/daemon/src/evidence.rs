@@ -5,25 +5,26 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use crate::drive::Daemon;
+use crate::secrets;
 use crate::text;
 
 /// So many are kept.
 const MOST_INCIDENTS: usize = 50;
 
 impl Daemon {
-    /// Write it down, and say where.
-    pub(crate) fn keep_evidence(&mut self, what: &str) {
+    /// Write it down. If that can't be done, the error has it.
+    pub(crate) fn keep_evidence(&mut self, what: &str) -> Result<PathBuf, String> {
         let path = self.home.incidents().join(format!("{}.txt", os::clock::wall_ms()));
         let text = self.evidence(what);
-        let written = os::files::create_private_folder(&self.home.incidents())
+        let text = secrets::without(&text);
+        let written = os::fail::point("evidence.folder")
+            .and_then(|()| os::files::create_private_folder(&self.home.incidents()))
             .and_then(|()| os::files::write_atomic(&path, text.as_bytes(), os::files::Durability::Process));
-        match written {
-            Ok(()) => self.say(&format!("Evidence: {}", path.display())),
-            Err(error) => {
-                self.say(&format!("warning: no evidence kept: cannot write {}: {error}\n{text}", path.display()))
-            }
-        }
         self.prune_incidents();
+        match written {
+            Ok(()) => Ok(path),
+            Err(error) => Err(format!("no evidence kept: cannot write {}: {error}\n{text}", path.display())),
+        }
     }
 
     fn evidence(&self, what: &str) -> String {

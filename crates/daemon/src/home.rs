@@ -1,6 +1,15 @@
 //! The folder that holds everything: where each file lives.
 
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// How the names of all that is in a home begin, backups and temporary files included.
+const OUR_NAMES: [&str; 8] =
+    ["autopilot", ".autopilot", "daemon.toml", "bin", "workers", "projects", "environment", "start-daemon.sh"];
+
+/// inode(7): a folder for everybody.
+const STICKY: u32 = 0o1000;
 
 /// `AUTOPILOT_HOME`, usually `~/.autopilot`. Mode 0700: what lies in it is nobody else's business.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +28,23 @@ impl Home {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether the folder is for us alone, so that others may be shut out of it: our user's, with nothing in it that is not ours. A
+    /// `/tmp` is not, nor a project.
+    pub(crate) fn is_for_us_alone(&self) -> io::Result<bool> {
+        let metadata = std::fs::metadata(&self.root)?;
+        let is_shared = metadata.uid() != os::process::effective_uid() || metadata.mode() & STICKY != 0;
+        if is_shared {
+            return Ok(false);
+        }
+        for entry in self.root.read_dir()? {
+            let name = entry?.file_name();
+            if !OUR_NAMES.iter().any(|ours| name.as_encoded_bytes().starts_with(ours.as_bytes())) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Where the daemon listens.
@@ -51,6 +77,12 @@ impl Home {
         self.worker().join("state.json")
     }
 
+    /// What happened, and why: the newest file of the journal.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.worker().join("journal.jsonl")
+    }
+
     /// Where the worker sends its heartbeats.
     #[must_use]
     pub fn notify_socket(&self) -> PathBuf {
@@ -73,6 +105,12 @@ impl Home {
     #[must_use]
     pub fn runs(&self) -> PathBuf {
         self.worker().join("runs")
+    }
+
+    /// What is prepared for the next run; it gets the run's name when it begins.
+    #[must_use]
+    pub fn next_run(&self) -> RunFolder {
+        RunFolder { path: self.runs().join("next") }
     }
 
     /// One run's.
@@ -106,6 +144,12 @@ impl RunFolder {
     #[must_use]
     pub fn started(&self) -> PathBuf {
         self.path.join("started")
+    }
+
+    /// What the daemon has seen of it; its own, for the next daemon.
+    #[must_use]
+    pub fn seen(&self) -> PathBuf {
+        self.path.join("seen")
     }
 
     /// Written when the tree is empty.

@@ -1,17 +1,21 @@
 //! How the worker is started: program, arguments, environment; and why it could not be.
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use os::output::Bounds;
 use os::spawn::Program;
+use policy::probation;
 use policy::supervisor::{Settings, StartFailure};
+use wire::journal::Event;
 
-use crate::binary::{Launch, Note, Refused, Store, Unfit};
-use crate::config::Config;
+use crate::agent::Agents;
+use crate::binary::{Admission, Asked, Choice, Launch, Note, Refused, Shelf, Trial, Unfit};
+use crate::config::{Config, StoreMode};
 use crate::containment::Containment;
 use crate::home::Home;
+use crate::seal::Aside;
 use crate::shim::Plan;
+use crate::succession::HANDOVER;
 use crate::text;
 
 /// Settings of the machine.
@@ -36,22 +40,61 @@ pub(crate) fn settings(config: &Config) -> Settings {
     }
 }
 
+/// A binary's probation.
+fn probation_of(config: &Config) -> probation::Settings {
+    probation::Settings {
+        probation_ms: config.job.probation_ms.value,
+        stall_timeout_ms: config.restart.stall_timeout_ms.value,
+    }
+}
+
+/// The agents of this home.
+pub(crate) fn agents(config: &Config, home: &Home) -> Agents {
+    Agents::new(home.root(), probation_of(config), config.job.agent_update.value, config.agent.clone())
+}
+
 /// Chooses the worker's program, and remembers why it could not be had.
 #[derive(Debug)]
 pub(crate) struct Launching {
-    store: Store,
+    pub(crate) shelf: Shelf,
+    /// A new file is looked into.
+    pub(crate) trial: Option<Trial>,
+    /// The run with this number waits for what is looked into.
+    pub(crate) awaited: Option<u64>,
+    /// So long does it wait, if something else can run.
+    pub(crate) patience_ms: Option<u64>,
+    looked_into_for: Option<u64>,
+    /// What the last choice wants to know.
+    asked: Asked,
     config: Config,
     home: Home,
     current: Option<Launch>,
     refused: Option<Refused>,
     told: Option<Note>,
+    /// What the journal knows of: source and copy.
+    recorded: Option<(String, Option<String>)>,
     containment: Containment,
 }
 
 impl Launching {
-    pub(crate) fn new(config: Config, home: Home, containment: Containment) -> Self {
-        let store = Store::new(home.root());
-        Self { store, config, home, current: None, refused: None, told: None, containment }
+    pub(crate) fn new(config: Config, home: Home, containment: Containment, had_binary: bool) -> Self {
+        let mut shelf = Shelf::new(home.root(), probation_of(&config));
+        shelf.had_binary = had_binary;
+        Self {
+            shelf,
+            trial: None,
+            awaited: None,
+            patience_ms: None,
+            looked_into_for: None,
+            asked: Asked::Admit,
+            config,
+            home,
+            current: None,
+            refused: None,
+            told: None,
+            recorded: None,
+            containment,
+        }
     }
 
     pub(crate) fn containment(&self) -> &Containment {
@@ -62,39 +105,101 @@ impl Launching {
         &self.config
     }
 
-    /// What to run as run `number`.
-    pub(crate) fn plan(&mut self, number: u64, run_id: String, boot_id: String) -> Result<Plan, StartFailure> {
-        let in_use = self.current.as_ref().and_then(|launch| launch.argv.first()).cloned();
-        let in_use: Vec<&Path> = in_use.iter().map(Path::new).collect();
+    /// The program to run, without its arguments; none if it is to be looked into first: once for each start of a worker
+    /// that has another program. Whoever writes to the file all the time must not keep it down.
+    pub(crate) fn choose(&mut self, run: u64) -> Result<Option<Vec<OsString>>, StartFailure> {
+        let is_stored = self.config.job.store.value == StoreMode::Auto;
         let command = self.config.worker_command.value.as_ref();
-        let launch = match self.store.choose(command, &in_use) {
-            Ok(launch) => launch,
-            Err(refused) => {
+        let mut choice = self.shelf.choose(command, is_stored);
+        if choice == Choice::Ask(Asked::Admit)
+            && self.looked_into_for == Some(run)
+            && let Some(launch) = self.shelf.known().as_deref().and_then(Shelf::launch_of)
+        {
+            choice = Choice::Run(Launch { source: Some(self.shelf.source(command)), ..launch });
+        }
+        match choice {
+            Choice::Run(launch) => {
+                self.refused = None;
+                let program = launch.argv.clone();
+                self.current = Some(launch);
+                Ok(Some(program))
+            }
+            Choice::Ask(asked) => {
+                self.asked = asked;
+                Ok(None)
+            }
+            Choice::Refuse(refused) => {
                 let failure = failure(&refused.unfit);
                 self.refused = Some(refused);
-                return Err(failure);
+                Err(failure)
             }
-        };
-        self.refused = None;
-        let mut argv = launch.argv.clone();
-        argv.extend(self.arguments());
-        self.current = Some(launch);
-        Ok(Plan {
+        }
+    }
+
+    /// Have what the choice wants to know looked into, for this run. `is_asked_for`: by an operator. None: that is under way.
+    pub(crate) fn look_into(&mut self, run: u64, is_asked_for: bool) -> std::io::Result<Option<&Trial>> {
+        if self.asked == Asked::Admit {
+            self.looked_into_for = Some(run);
+            let patience_ms = probation::patience_ms(is_asked_for, self.shelf.known().is_some());
+            self.patience_ms = patience_ms.map(|ms| os::clock::monotonic_ms().saturating_add(ms));
+        }
+        if self.trial.is_some() {
+            return Ok(None);
+        }
+        self.begin_trial().map(Some)
+    }
+
+    pub(crate) fn begin_trial(&mut self) -> std::io::Result<&Trial> {
+        let trial = Trial::begin(&self.shelf, self.asked, self.config.worker_command.value.as_ref())?;
+        Ok(self.trial.insert(trial))
+    }
+
+    /// The file is new, and nobody has looked into it.
+    pub(crate) fn has_news(&mut self) -> bool {
+        let is_stored = self.config.job.store.value == StoreMode::Auto;
+        let choice = self.shelf.choose(self.config.worker_command.value.as_ref(), is_stored);
+        if choice == Choice::Ask(Asked::Admit) {
+            self.asked = Asked::Admit;
+        }
+        choice == Choice::Ask(Asked::Admit)
+    }
+
+    /// It can't be looked into.
+    pub(crate) fn not_looked_into(&mut self, reason: String) {
+        if self.asked == Asked::Mend {
+            return;
+        }
+        let source = self.shelf.source(self.config.worker_command.value.as_ref());
+        self.shelf.admitted(&source, None, Admission::NotStored { reason });
+    }
+
+    /// What was chosen last.
+    pub(crate) fn current(&self) -> Option<&Launch> {
+        self.current.as_ref()
+    }
+
+    /// Run `number`, all but its program.
+    pub(crate) fn plan(&self, number: u64, run_id: String, boot_id: String) -> Plan {
+        let env = self.environment(&run_id);
+        Plan {
             run: number,
             folder: self.home.run(number),
-            program: Program { argv, env: self.environment(&run_id), env_remove: removed(self.stall_timeout_ms()) },
+            program: Program { argv: self.arguments(), env, env_remove: removed(self.stall_timeout_ms()) },
             run_id,
             boot_id,
             working_dir: self.config.job.working_dir.value.clone(),
-            output: Bounds {
-                path: self.home.output_log(),
-                max_file_bytes: self.config.output.max_file_bytes.value,
-                max_files: self.config.output.max_files.value,
-            },
+            output: self.output(),
             stop_timeout_ms: self.config.restart.stop_timeout_ms.value,
             notify: self.home.notify_socket(),
             containment: self.containment.clone(),
-        })
+        }
+    }
+
+    /// Where the worker's output goes.
+    pub(crate) fn output(&self) -> Bounds {
+        let output = &self.config.output;
+        let (max_file_bytes, max_files) = (output.max_file_bytes.value, output.max_files.value);
+        Bounds { path: self.home.output_log(), max_file_bytes, max_files }
     }
 
     fn stall_timeout_ms(&self) -> u64 {
@@ -157,6 +262,25 @@ impl Launching {
         note.map(|note| format!("warning: {note}\nhint: {}", note.hint()))
     }
 
+    /// A file of the store that is not what it should be.
+    pub(crate) fn take_aside(&mut self) -> Option<Aside> {
+        self.shelf.take_aside()
+    }
+
+    /// Which program runs from now on, if that changed.
+    pub(crate) fn news(&mut self) -> Option<(Event, String)> {
+        let sha256 = self.current.as_ref()?.sha256.clone();
+        let source = self.binary();
+        let now = Some((source.clone(), sha256.clone()));
+        if self.recorded == now {
+            return None;
+        }
+        self.recorded = now;
+        let copy =
+            sha256.as_deref().map_or_else(String::new, |hash| format!(", copy {}", hash.get(..12).unwrap_or(hash)));
+        Some((Event::Binary { source: source.clone(), sha256 }, format!("the worker's program is {source}{copy}")))
+    }
+
     /// Why it can't be started, in a sentence.
     pub(crate) fn sentence(&self, failure: &StartFailure) -> String {
         if let Some(refused) = &self.refused {
@@ -202,7 +326,8 @@ impl Launching {
 
 /// What a daemon that itself runs under somebody's watch must not hand on.
 fn removed(stall_timeout_ms: u64) -> Vec<OsString> {
-    let mut names: Vec<OsString> = vec!["WATCHDOG_PID".into()];
+    let mut names: Vec<OsString> =
+        ["WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", HANDOVER].map(OsString::from).to_vec();
     if stall_timeout_ms == 0 {
         names.push("WATCHDOG_USEC".into());
     }
@@ -211,13 +336,16 @@ fn removed(stall_timeout_ms: u64) -> Vec<OsString> {
 
 fn failure(unfit: &Unfit) -> StartFailure {
     match unfit {
-        Unfit::Missing | Unfit::InterpreterMissing { .. } => StartFailure::NotFound,
+        Unfit::Missing | Unfit::StoreGone { .. } | Unfit::InterpreterMissing { .. } => StartFailure::NotFound,
         Unfit::NotExecutable | Unfit::Directory | Unfit::Unreadable { .. } => StartFailure::NotExecutable,
         Unfit::NotAFile
         | Unfit::Empty
         | Unfit::NotAProgram
         | Unfit::WrongMachine { .. }
         | Unfit::Truncated { .. }
+        | Unfit::Script
+        | Unfit::BeingWritten
+        | Unfit::Untried { .. }
         | Unfit::Unsettled { .. } => StartFailure::NotAProgram,
     }
 }

@@ -49,7 +49,8 @@ fn parse_line(line: &str) -> Option<Said> {
 }
 
 fn printable(value: &str) -> String {
-    value.chars().filter(|c| !c.is_control()).take(MAX_VALUE_CHARS).collect()
+    // Before it is cut: half a secret would not be known any more.
+    crate::secrets::without(value).chars().filter(|c| !c.is_control()).take(MAX_VALUE_CHARS).collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use os::cgroup::Group;
+use os::fail;
 use os::files::{Durability, Lock, write_atomic};
 use os::notify::Notifier;
 use os::output::{Bounds, Drained, Output};
@@ -42,7 +43,7 @@ pub(crate) struct Plan {
 }
 
 /// The name by which `ps` shows it; at most 15 bytes.
-const NAME: &std::ffi::CStr = c"autopilot-shim";
+pub(crate) const NAME: &std::ffi::CStr = c"autopilot-shim";
 
 /// The worker's tree rather than anything of the user's: half way to "always the first".
 const OOM_SCORE_ADJ: i16 = 500;
@@ -56,6 +57,9 @@ const OUTPUT: Token = Token(2);
 /// While a killed tree is not yet gone, look again this often: for what was forked in between, or hangs in the kernel.
 const RETRY_MS: u64 = 100;
 
+/// A record that could not be written, for want of room, is tried again this often.
+const RECORD_AGAIN_MS: u64 = 1_000;
+
 /// What is not gone so long after it was killed is reported as leaked, and not waited for any more.
 const LEAKED_AFTER_MS: u64 = 5_000;
 
@@ -65,10 +69,10 @@ pub(crate) fn run(plan: &Plan, lock: &Lock, to_daemon: &OwnedFd) -> i32 {
     match shim.begin(lock) {
         Ok(worker) => {
             shim.tell(&Line::Started(worker.clone()));
+            fail::point("shim.told-start").ok();
             // The daemon knows by the line; the file is for one that comes later.
-            if let Ok(json) = serde_json::to_vec(&worker) {
-                write_atomic(&plan.folder.started(), &json, Durability::Process).ok();
-            }
+            shim.record = wire::run::encode(&worker).ok();
+            shim.leave_record();
             shim.oom_kills_before = shim.oom_kills();
             let exit = shim.watch(worker.worker.pid);
             shim.finish(&worker, exit)
@@ -86,6 +90,9 @@ struct Shim<'a> {
     /// Tell of lost output when it is more than this.
     loss_told_bytes: u64,
     pipe: Option<OwnedFd>,
+    /// Of the start, as long as it could not be written, and when to try again.
+    record: Option<Vec<u8>>,
+    record_at_ms: u64,
     kill_at_ms: Option<u64>,
     stopping: bool,
     survivors_killed: u64,
@@ -102,12 +109,16 @@ struct Shim<'a> {
 impl<'a> Shim<'a> {
     fn set_up(plan: &'a Plan, lock: &Lock, to_daemon: &'a OwnedFd) -> io::Result<Self> {
         os::signals::forget_inherited();
+        fail::point("shim.session")?;
         os::fork::become_shim(NAME, &[lock.as_fd(), to_daemon.as_fd()])?;
         if plan.containment != Containment::ProcessGroup {
+            fail::point("shim.subreaper")?;
             os::fork::become_subreaper()?;
         }
+        fail::point("shim.signals")?;
         let signals = SignalPipe::new(&[Signal::Term, Signal::User1, Signal::Child])?;
         os::fork::unblock_signals();
+        fail::point("shim.poller")?;
         let poller = Poller::new()?;
         poller.add(&signals, SIGNALS, Interest::Readable)?;
         let output = Output::new(plan.output.clone());
@@ -119,6 +130,8 @@ impl<'a> Shim<'a> {
             output,
             loss_told_bytes: 0,
             pipe: None,
+            record: None,
+            record_at_ms: 0,
             kill_at_ms: None,
             stopping: false,
             survivors_killed: 0,
@@ -135,11 +148,15 @@ impl<'a> Shim<'a> {
             let step = step.to_owned();
             move |error: io::Error| StartError { step, errno: error.raw_os_error().unwrap_or(0) }
         };
+        fail::point("shim.working-dir").map_err(at("fork"))?;
         os::spawn::enter(&self.plan.working_dir).map_err(at("working-dir"))?;
+        fail::point("shim.lock").map_err(at("lock"))?;
         lock.inherit_on_exec().map_err(at("lock"))?;
+        fail::point("shim.output").map_err(at("output"))?;
         let (read, write) = os::output::pipe().map_err(at("output"))?;
         self.poller.add(&read, OUTPUT, Interest::Readable).map_err(at("output"))?;
         let pid = self.execute(&write)?;
+        fail::point("shim.spawned").ok();
         self.worker = Some(pid);
         self.pipe = Some(read);
         Ok(Started {
@@ -153,6 +170,7 @@ impl<'a> Shim<'a> {
             at_unix_ms: os::clock::wall_ms(),
             containment: self.rung().to_owned(),
             group: self.group.as_ref().map(|group| group.path().display().to_string()),
+            pid_namespace: os::process::pid_namespace(),
         })
     }
 
@@ -179,7 +197,7 @@ impl<'a> Shim<'a> {
 
     fn remove_group(&mut self) {
         if let Some(group) = self.group.take() {
-            group.remove().ok();
+            fail::point("groups.remove").and_then(|()| group.remove()).ok();
         }
     }
 
@@ -191,6 +209,17 @@ impl<'a> Shim<'a> {
         }
     }
 
+    /// Without it the next daemon would end the run: it could not tell whose it is.
+    fn leave_record(&mut self) {
+        let now_ms = os::clock::monotonic_ms();
+        if let Some(json) = self.record.as_ref().filter(|_| self.record_at_ms <= now_ms) {
+            match write_atomic(&self.plan.folder.started(), json, Durability::Process) {
+                Ok(()) => self.record = None,
+                Err(_) => self.record_at_ms = now_ms.saturating_add(RECORD_AGAIN_MS),
+            }
+        }
+    }
+
     /// Until the worker ends.
     fn watch(&mut self, worker: u32) -> Reaped {
         let mut ready = Vec::new();
@@ -198,6 +227,7 @@ impl<'a> Shim<'a> {
             if let Some(exit) = self.reap(worker) {
                 return exit;
             }
+            self.leave_record();
             let now_ms = os::clock::monotonic_ms();
             let wait_ms = self.kill_at_ms.map(|at_ms| at_ms.saturating_sub(now_ms));
             if wait_ms == Some(0) {
@@ -207,7 +237,8 @@ impl<'a> Shim<'a> {
                 self.handle(&ready, worker);
                 continue;
             }
-            if self.poller.wait(wait_ms, &mut ready).is_err() {
+            let record_ms = self.record.as_ref().map(|_| self.record_at_ms.saturating_sub(now_ms));
+            if self.poller.wait(wait_ms.into_iter().chain(record_ms).min(), &mut ready).is_err() {
                 self.kill(RETRY_MS);
             }
             self.handle(&ready, worker);
@@ -226,7 +257,13 @@ impl<'a> Shim<'a> {
                     Signal::User1 => {
                         self.kill(RETRY_MS);
                     }
-                    Signal::Child | Signal::Int | Signal::Hup | Signal::WindowChange => {}
+                    Signal::Child
+                    | Signal::Int
+                    | Signal::Hup
+                    | Signal::Quit
+                    | Signal::User2
+                    | Signal::Alarm
+                    | Signal::WindowChange => {}
                 }
             }
         }
@@ -237,6 +274,7 @@ impl<'a> Shim<'a> {
             return;
         }
         self.stopping = true;
+        fail::point("shim.stop").ok();
         if self.plan.containment == Containment::ProcessGroup {
             os::tree::signal_group(worker, Send::Term).ok();
         } else {
@@ -250,13 +288,14 @@ impl<'a> Shim<'a> {
         self.stopping = true;
         self.kill_at_ms = Some(os::clock::monotonic_ms().saturating_add(again_in_ms));
         self.killed = true;
+        fail::point("shim.kill").ok();
         if self.plan.containment == Containment::ProcessGroup {
             let anybody = self.worker.is_some_and(|leader| os::tree::signal_group(leader, Send::Kill).unwrap_or(false));
             return u64::from(anybody);
         }
         if let Some(group) = &self.group
             && let members @ 1.. = group.members().map_or(0, |members| members.len())
-            && group.kill().is_ok()
+            && fail::point("groups.kill").and_then(|()| group.kill()).is_ok()
         {
             return members as u64;
         }
@@ -312,8 +351,10 @@ impl<'a> Shim<'a> {
     /// The worker is gone: kill what it left, wait for it, take the rest of its output, leave the record.
     fn finish(&mut self, worker: &Started, exit: Reaped) -> i32 {
         let ended_ms = os::clock::monotonic_ms();
+        fail::point("shim.reaped").ok();
         let out_of_memory = exit.signal == Some(SIGKILL) && !self.killed && self.oom_kills() > self.oom_kills_before;
         self.empty_the_tree();
+        fail::point("shim.emptied").ok();
         self.remove_group();
         while self.pipe.is_some() {
             let before = self.output.lost_bytes();
@@ -404,8 +445,10 @@ impl<'a> Shim<'a> {
     }
 
     fn leave(&self, ended: &Ended) -> i32 {
+        fail::point("shim.tell-end").ok();
         self.tell(&Line::Ended(ended.clone()));
-        let Ok(json) = serde_json::to_vec(ended) else { return 1 };
+        fail::point("shim.told-end").ok();
+        let Ok(json) = wire::run::encode(ended) else { return 1 };
         match write_atomic(&self.plan.folder.exit(), &json, Durability::Process) {
             Ok(()) => 0,
             Err(_) => 1,
@@ -439,6 +482,6 @@ fn identity(pid: u32) -> Identity {
     Identity { pid, start_ticks }
 }
 
-fn process(identity: Identity) -> Process {
+pub(crate) fn process(identity: Identity) -> Process {
     Process { pid: identity.pid, start_ticks: identity.start_ticks }
 }

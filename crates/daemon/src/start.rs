@@ -1,17 +1,26 @@
 //! From settings to a daemon that serves: the single instance, the folders, the sockets.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use os::fail;
 use os::files::{Durability, Lock, Locked, create_private_folder, make_private, write_atomic};
 use os::poll::Poller;
 use os::socket::MAX_PATH_BYTES;
+use wire::control::Verb;
 
+use crate::client::{self, AskError};
+use crate::clients::FEWEST_DESCRIPTORS;
 use crate::config::Config;
 use crate::containment::Containment;
 use crate::drive::{Daemon, Parts};
 use crate::home::Home;
+use crate::runs;
+use crate::seal;
 use crate::state::{self, Loaded, State};
+use crate::succession::{Heir, Inherited};
+use crate::upward::Supervisor;
 
 /// A daemon that was killed leaves its lock to the shim that it had just forked, which closes it within this time.
 const FORKED_WITHIN_MS: u64 = 1_000;
@@ -53,6 +62,12 @@ pub enum StartError {
     /// What is to keep the worker's tree together does not work here.
     #[error(transparent)]
     Containment(#[from] crate::containment::Unavailable),
+    /// This process may not open as many files as it needs.
+    #[error("{FEWEST_DESCRIPTORS} open files are needed, and {most} are allowed (ulimit -n)")]
+    TooFewDescriptors {
+        /// So many it may open.
+        most: u64,
+    },
     /// The kernel refused something else that is needed.
     #[error("cannot {what}: {error}")]
     Kernel {
@@ -72,40 +87,108 @@ impl StartError {
             Self::Home { error, .. } if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 "AUTOPILOT_HOME=/path/to/a/writable/folder moves it".to_owned()
             }
+            Self::Home { error, .. } | Self::Socket { error, .. } if is_full(error) => {
+                "free some space (or inodes: df -i) there, or move the home: AUTOPILOT_HOME=/path/to/folder".to_owned()
+            }
             Self::Home { .. } => "make it writable for you, or move it: AUTOPILOT_HOME=/path/to/folder".to_owned(),
             Self::SocketPathTooLong { .. } => "choose a shorter home: AUTOPILOT_HOME=/path/to/folder".to_owned(),
             Self::Socket { .. } => "is the home on a file system that has sockets? AUTOPILOT_HOME moves it".to_owned(),
             Self::Containment(_) => "containment = \"auto\" takes the best that works".to_owned(),
+            Self::TooFewDescriptors { .. } => "ulimit -n 1024, or LimitNOFILE= of its service".to_owned(),
             Self::Kernel { .. } => "is the machine out of processes, memory or open files?".to_owned(),
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Become the daemon of this home.
 ///
 /// # Errors
 /// [`StartError`], and then nothing has been started.
-pub fn start(config: Config) -> Result<Daemon, StartError> {
+pub fn start(config: Config, supervisor: Supervisor, heir: Option<&Heir>) -> Result<Daemon, StartError> {
     let home = Home::new(config.home.clone());
     check_socket_paths(&home)?;
-    let lock = sole_instance(&home)?;
+    check_descriptors()?;
+    let mut inherited = heir.map(Heir::open);
+    let lock = match inherited.as_mut().map(|inherited| inherited.take_lock(&home)) {
+        Some(Ok(lock)) => lock,
+        Some(Err(_)) | None => sole_instance(&home)?,
+    };
+    os::exec::set_name(c"autopilotd");
     let containment = Containment::choose(config.job.containment.value, &home)?;
     let io = |path: PathBuf| move |error| StartError::Home { path, error };
     for folder in [home.worker(), home.runs()] {
+        fail::point("home.folders").map_err(io(folder.clone()))?;
         create_private_folder(&folder).map_err(io(folder.clone()))?;
     }
-    let pid = format!("{}\n", os::process::own_pid());
-    write_atomic(&home.pid_file(), pid.as_bytes(), Durability::Process).map_err(io(home.pid_file()))?;
+    let degraded = write_pid_file(&home).err().into_iter().chain(shared_home(&home)).collect();
     let at = |path: PathBuf| move |error| StartError::Socket { path, error };
-    let listener = os::socket::listen(&home.control_socket()).map_err(at(home.control_socket()))?;
-    let notify = os::socket::receive_at(&home.notify_socket()).map_err(at(home.notify_socket()))?;
-    let (state, set_aside) = match state::load(&home.state_file()).map_err(io(home.state_file()))? {
-        Loaded::Absent => (State::default(), None),
-        Loaded::State(state) => (*state, None),
-        Loaded::SetAside(path) => (State::default(), Some(path)),
+    let sockets = [home.control_socket(), home.notify_socket()];
+    let in_the_way = sockets.into_iter().filter(|path| path.is_dir());
+    let in_the_way: Vec<_> = in_the_way.map(|path| seal::set_aside(&path, "it is a folder".to_owned())).collect();
+    let (passed_on, notify) = inherited.as_mut().map_or((None, None), Inherited::take_sockets);
+    let listener = match passed_on.filter(|_| home.control_socket().exists()) {
+        Some(listener) => listener,
+        None => os::socket::listen(&home.control_socket()).map_err(at(home.control_socket()))?,
     };
-    Daemon::new(Parts { config, home, lock, listener, notify, state, set_aside, containment })
-        .map_err(|error| StartError::Kernel { what: "set up the event loop", error })
+    let notify = match notify.filter(|_| home.notify_socket().exists()) {
+        Some(notify) => notify,
+        None => os::socket::receive_at(&home.notify_socket()).map_err(at(home.notify_socket()))?,
+    };
+    fail::point("state.load").map_err(io(home.state_file()))?;
+    let (state, mut asides) = match state::load(&home.state_file()).map_err(io(home.state_file()))? {
+        Loaded::Absent => (State::default(), Vec::new()),
+        Loaded::State(state) => (*state, Vec::new()),
+        Loaded::SetAside(aside) => (State::default(), vec![aside]),
+    };
+    asides.extend(in_the_way);
+    asides.extend(runs::set_foreign_aside(&home));
+    asides.extend(runs::set_garbled_aside(&home));
+    let kernel = |what| move |error| StartError::Kernel { what, error };
+    let mut daemon = Daemon::new(Parts {
+        config,
+        home,
+        lock,
+        listener,
+        notify,
+        state,
+        asides,
+        degraded,
+        containment,
+        inherited,
+        supervisor,
+    })
+    .map_err(kernel("set up the event loop"))?;
+    daemon.find().map_err(kernel("tell whether the worker of the daemon before lives"))?;
+    Ok(daemon)
+}
+
+fn check_descriptors() -> Result<(), StartError> {
+    let most = os::process::most_descriptors();
+    if most < FEWEST_DESCRIPTORS { Err(StartError::TooFewDescriptors { most }) } else { Ok(()) }
+}
+
+/// Nothing is decided by it: without one the daemon serves as well, and says so.
+fn write_pid_file(home: &Home) -> Result<(), String> {
+    let (path, pid) = (home.pid_file(), format!("{}\n", os::process::own_pid()));
+    let written = fail::point("home.pid-file").and_then(|()| write_atomic(&path, pid.as_bytes(), Durability::Process));
+    written.map_err(|error| {
+        // Better none than that of a daemon before this one.
+        std::fs::remove_file(&path).ok();
+        format!("no pid file: cannot write {}: {error}", path.display())
+    })
+}
+
+/// Its mode is nobody's to change who is only a guest there.
+fn shared_home(home: &Home) -> Option<String> {
+    let mode = std::fs::metadata(home.root()).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| {
+        let path = home.root().display();
+        format!("{path} has other files, too: its mode {mode:o} is left as it is (a home of its own: AUTOPILOT_HOME=/path/to/folder)")
+    })
 }
 
 fn check_socket_paths(home: &Home) -> Result<(), StartError> {
@@ -121,22 +204,39 @@ fn sole_instance(home: &Home) -> Result<Lock, StartError> {
         let path = path.to_owned();
         move |error| StartError::Home { path, error }
     };
+    fail::point("home.create").map_err(io(home.root()))?;
     create_private_folder(home.root()).map_err(io(home.root()))?;
-    make_private(home.root()).map_err(io(home.root()))?;
+    fail::point("home.make-private").map_err(io(home.root()))?;
+    if home.is_for_us_alone().map_err(io(home.root()))? {
+        make_private(home.root()).map_err(io(home.root()))?;
+    }
     let until_ms = os::clock::monotonic_ms().saturating_add(FORKED_WITHIN_MS);
     loop {
+        fail::point("home.lock").map_err(io(&home.daemon_lock()))?;
         if let Locked::Taken(lock) = Lock::try_take(&home.daemon_lock()).map_err(io(&home.daemon_lock()))? {
-            return Ok(lock);
+            fail::point("home.locked").map_err(io(&home.daemon_lock()))?;
+            // The lock may be another file than the one that a living daemon holds.
+            return match serving(home) {
+                Some(pid) => Err(StartError::AlreadyRunning { pid, home: home.root().to_owned() }),
+                None => Ok(lock),
+            };
         }
-        let pid = std::fs::read_to_string(home.pid_file()).ok().and_then(|text| text.trim().parse().ok());
-        if pid.is_some_and(lives) || os::clock::monotonic_ms() >= until_ms {
-            return Err(StartError::AlreadyRunning { pid, home: home.root().to_owned() });
+        // One that dies just now still has its pid, and does not answer any more.
+        let serving = serving(home);
+        if serving.is_some() || os::clock::monotonic_ms() >= until_ms {
+            let pid = std::fs::read_to_string(home.pid_file()).ok().and_then(|text| text.trim().parse().ok());
+            return Err(StartError::AlreadyRunning { pid: serving.flatten().or(pid), home: home.root().to_owned() });
         }
         let waited = Poller::new().and_then(|poller| poller.wait(Some(LOOK_EVERY_MS), &mut Vec::new()));
         waited.map_err(|error| StartError::Kernel { what: "wait for a daemon that was killed", error })?;
     }
 }
 
-fn lives(pid: u32) -> bool {
-    os::proc::stat(os::proc::root(), pid).is_ok_and(|stat| stat.state != 'Z')
+/// Whether a daemon answers, and which; also one that takes its time.
+fn serving(home: &Home) -> Option<Option<u32>> {
+    match client::ask_within(&home.control_socket(), Verb::Status, FORKED_WITHIN_MS) {
+        Ok(reply) => Some(reply.status.map(|status| status.daemon_pid)),
+        Err(AskError::Silent { .. }) => Some(None),
+        Err(_) => None,
+    }
 }

@@ -41,6 +41,25 @@ pub fn text(status: &Status, now_unix_ms: u64) -> String {
         line("Last activity", &format!("{} ago", crate::text::duration(ms)));
     }
     line("Binary", &status.worker_binary);
+    if let (Some(version), Some(sha256)) = (&status.worker_version, &status.worker_sha256) {
+        let standing = match (status.worker_standing.as_deref(), status.worker_attempts) {
+            (Some("candidate"), 0) => "in probation".to_owned(),
+            (Some("candidate"), attempts) => format!("in probation (start {attempts} of 3)"),
+            (standing, _) => standing.unwrap_or_default().to_owned(),
+        };
+        line("Version", &format!("{version}, copy {}, {standing}", sha256.get(..12).unwrap_or(sha256)));
+    }
+    if let Some(given_up) = &status.rolled_back {
+        line("Rolled back", given_up);
+    }
+    if let (Some(version), Some(sha256)) = (&status.agent_version, &status.agent_sha256) {
+        let standing =
+            status.agent_standing.as_deref().map_or("", |s| if s == "candidate" { "in probation" } else { s });
+        line("Agent", &format!("{version}, copy {}, {standing}", sha256.get(..12).unwrap_or(sha256)));
+    }
+    if let Some(given_up) = &status.agent_rolled_back {
+        line("Agent was", &format!("rolled back: {given_up}"));
+    }
     line("Working dir", &status.working_dir);
     if let Some(project) = &status.project {
         line("Project", project);

@@ -4,11 +4,16 @@ use os::proc::Stat;
 use os::process::Identity;
 use policy::supervisor::{Candidate, Survey};
 
+/// What the kernel holds for the smallest process, and no PSS tells: its stack, its page tables and descriptions (measured: 105 kB each
+/// of 304 processes, charged to their control group). A fork bomb is made of it.
+const KERNEL_BYTES: u64 = 100 << 10;
+
 /// One process of the tree.
 #[derive(Debug)]
 struct Member {
     identity: Identity,
     stat: Stat,
+    other_names: Vec<String>,
     bytes: u64,
 }
 
@@ -24,8 +29,11 @@ pub(crate) fn look(shim: u32, worker: Option<u32>, names: &[String]) -> Found {
     let root = os::proc::root();
     let tree = os::proc::descendants(root, shim).unwrap_or_default();
     let members = tree.into_iter().map(|(identity, stat)| {
-        let bytes = os::proc::pss_bytes(root, identity.pid).unwrap_or(0);
-        Member { identity, stat, bytes }
+        let bytes = os::proc::pss_bytes(root, identity.pid).unwrap_or(0).saturating_add(KERNEL_BYTES);
+        // A process chooses its short name itself.
+        let other_names =
+            if names.contains(&stat.name) { Vec::new() } else { os::proc::other_names(root, identity.pid) };
+        Member { identity, stat, other_names, bytes }
     });
     let members: Vec<Member> = members.collect();
     let survey = survey(&members, worker, names);
@@ -33,7 +41,9 @@ pub(crate) fn look(shim: u32, worker: Option<u32>, names: &[String]) -> Found {
 }
 
 fn survey(members: &[Member], worker: Option<u32>, names: &[String]) -> Survey {
-    let is_candidate = |member: &&Member| Some(member.identity.pid) != worker && names.contains(&member.stat.name);
+    let is_named =
+        |member: &Member| names.contains(&member.stat.name) || member.other_names.iter().any(|n| names.contains(n));
+    let is_candidate = |member: &&Member| Some(member.identity.pid) != worker && is_named(member);
     let candidates: Vec<&Member> = members.iter().filter(is_candidate).collect();
     let nearest = |pid: u32| {
         ancestors(members, pid).find(|above| candidates.iter().any(|candidate| candidate.identity.pid == *above))
@@ -69,6 +79,11 @@ fn ancestors(members: &[Member], pid: u32) -> impl Iterator<Item = u32> + '_ {
 }
 
 impl Found {
+    /// What one process of the tree holds, without those below it.
+    pub(crate) fn bytes_of(&self, pid: u32) -> Option<u64> {
+        self.members.iter().find(|member| member.identity.pid == pid).map(|member| member.bytes)
+    }
+
     /// A candidate and all that is below it.
     pub(crate) fn subtree(&self, pid: u32) -> Vec<Identity> {
         let is_in = |member: &&Member| {
@@ -94,7 +109,22 @@ mod tests {
             reaped_cpu_ticks: 0,
             start_ticks: 1,
         };
-        Member { identity: Identity { pid, start_ticks: 1 }, stat, bytes }
+        Member { identity: Identity { pid, start_ticks: 1 }, stat, other_names: Vec::new(), bytes }
+    }
+
+    #[test]
+    fn a_candidate_that_renamed_itself_is_one_all_the_same() {
+        let mut members =
+            vec![member(2, 1, "MainThread", 5), member(3, 1, "next-server (v1", 9), member(4, 1, "make", 3)];
+        members[0].other_names = vec!["node".to_owned()];
+        members[1].other_names = vec!["node".to_owned(), "next-server (v15)".to_owned()];
+        members[2].other_names = vec!["make".to_owned()];
+        let pids = |worker| {
+            let found = survey(&members, worker, &["node".to_owned()]);
+            found.candidates.iter().map(|candidate| candidate.pid).collect::<Vec<_>>()
+        };
+        assert_eq!(pids(None), [2, 3]);
+        assert_eq!(pids(Some(2)), [3], "never the worker itself");
     }
 
     #[test]

@@ -75,6 +75,7 @@ pub(crate) fn note(note: &Note, worker_pid: Option<u32>, launching: &Launching) 
         Note::Starting { .. } => "Spawning worker...".to_owned(),
         Note::Started { .. } => format!("Worker started with PID {pid}"),
         Note::Adopted { .. } => format!("Worker {pid} was running already; it goes on"),
+        Note::Unverified { run } => format!("Run {} is left alone, and no worker started beside it", run.0),
         Note::Ended { exit: how, told, lived_ms, .. } => {
             format!("Worker {pid} ended after {}: {}", duration(*lived_ms), ended(*how, told.as_ref()))
         }
@@ -118,6 +119,7 @@ pub(crate) fn note(note: &Note, worker_pid: Option<u32>, launching: &Launching) 
              hint: see what fills the memory: ps aux --sort=-rss | head",
             size(*tree_bytes)
         ),
+        Note::Asked { command: Command::Shutdown } => "Stopping autopilotd...".to_owned(),
         Note::Asked { .. } => return None,
     })
 }

@@ -40,6 +40,18 @@ impl Child {
     /// # Errors
     /// As of the execution itself, with its errno: ENOENT, EACCES, ENOEXEC …
     pub fn spawn(program: &Program, folder: &Path) -> io::Result<Self> {
+        Self::spawn_bound(program, folder, Signal::TERM)
+    }
+
+    /// The same for a program that nobody trusts yet: it gets SIGKILL.
+    ///
+    /// # Errors
+    /// As of [`Self::spawn`].
+    pub fn spawn_untrusted(program: &Program, folder: &Path) -> io::Result<Self> {
+        Self::spawn_bound(program, folder, Signal::KILL)
+    }
+
+    fn spawn_bound(program: &Program, folder: &Path, at_parents_end: Signal) -> io::Result<Self> {
         let (name, arguments) = program.argv.split_first().ok_or_else(|| io::Error::other("no program"))?;
         #[expect(clippy::disallowed_methods, reason = "this is the room for it")]
         let mut command = Command::new(name);
@@ -55,7 +67,7 @@ impl Child {
         // an error without allocation.
         unsafe {
             command.pre_exec(move || {
-                set_parent_process_death_signal(Some(Signal::TERM))?;
+                set_parent_process_death_signal(Some(at_parents_end))?;
                 // The parent may have died before the call above: then nobody would ever send the signal.
                 if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
             });

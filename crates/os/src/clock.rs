@@ -35,7 +35,8 @@ pub fn wall_ms() -> u64 {
 /// nothing in another boot.
 #[must_use]
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    let kernels = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned());
+    crate::fail::boot_id().unwrap_or_else(|| kernels().unwrap_or_default())
 }
 
 #[cfg(test)]

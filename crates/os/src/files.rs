@@ -2,11 +2,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::fail;
+
+/// fcntl(2); not in the libc crate.
+const F_SETSIG: libc::c_int = 10;
 
 /// What a write must survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +37,19 @@ pub fn write_atomic(path: &Path, bytes: &[u8], durability: Durability) -> io::Re
 }
 
 fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    fail::point_at("file.open", path)?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
+    fail::point_at("file.write", path)?;
     file.write_all(bytes)?;
     if durability == Durability::Power {
+        fail::point_at("file.sync", path)?;
         file.sync_all()?;
+        fail::synced(&file);
     }
+    fail::point_at("file.rename", path)?;
     std::fs::rename(temporary, path)?;
     if durability == Durability::Power {
+        fail::point_at("file.sync-folder", path)?;
         sync_folder_of(path)?;
     }
     Ok(())
@@ -50,15 +61,44 @@ fn temporary_beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Give `to`, which is empty, the content of `from` without copying it: both share its blocks until one is written to
+/// (ioctl_ficlone(2)).
+///
+/// # Errors
+/// Where the file system can't do that, or they lie in two of them.
+pub fn share_blocks(from: &File, to: &File) -> io::Result<()> {
+    rustix::fs::ioctl_ficlone(to, from).map_err(Into::into)
+}
+
+/// Whether somebody has this file, which is open for reading only, open for writing now (fcntl(2), "Leases": a read lease
+/// can't be had then). `false` also where that can't be told: of somebody else's file, or on a file system without leases.
+pub fn is_being_written(file: &File) -> bool {
+    let fd = file.as_raw_fd();
+    // SAFETY: three calls of fcntl with integer arguments on a descriptor that is open for as long as `file` is borrowed.
+    // The signal is one that nobody is ended by: whoever opens the file in between breaks the lease.
+    #[expect(unsafe_code, reason = "rustix has no leases")]
+    let (taken, error) = unsafe {
+        libc::fcntl(fd, F_SETSIG, libc::SIGURG);
+        let taken = libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK);
+        let error = io::Error::last_os_error();
+        if taken == 0 {
+            libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK);
+        }
+        (taken, error)
+    };
+    taken != 0 && error.raw_os_error() == Some(libc::EAGAIN)
+}
+
 /// Make a finished rename or creation in the folder of `path` survive the loss of power.
 ///
 /// # Errors
 /// As of open and fsync.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = File::open(folder.unwrap_or(Path::new(".")))?;
+    folder.sync_all()?;
+    fail::synced(&folder);
+    Ok(())
 }
 
 /// Create a folder and its parents; those that are made here are readable by the owner only (0700).
@@ -107,9 +147,33 @@ impl Lock {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Locked::Taken(Self { fd: file.into() })),
+            Err(rustix::io::Errno::WOULDBLOCK) if fail::ignored("lock.busy", path) => {
+                Ok(Locked::Taken(Self { fd: file.into() }))
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(Locked::Busy),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// One that is held already, by a descriptor that came from the program before this one in the same process.
+    ///
+    /// # Errors
+    /// It is not the file at `path`, or it is held by another open file of it.
+    pub fn passed_on(fd: OwnedFd, path: &Path) -> io::Result<Self> {
+        let (own, there) = (rustix::fs::fstat(&fd)?, rustix::fs::stat(path)?);
+        if (own.st_dev, own.st_ino) != (there.st_dev, there.st_ino) {
+            return Err(io::Error::other("another file"));
+        }
+        flock(&fd, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { fd })
+    }
+
+    /// Whether it is the lock of the file that is there now.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        let same =
+            |own: rustix::fs::Stat, there: rustix::fs::Stat| (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino);
+        matches!((rustix::fs::fstat(&self.fd), rustix::fs::stat(path)), (Ok(own), Ok(there)) if same(own, there))
     }
 
     /// Let programs that this process executes inherit the lock (clears close-on-exec).

@@ -39,7 +39,7 @@ pub fn fork(child: impl FnOnce() -> i32) -> io::Result<u32> {
     }
 }
 
-fn block_all_signals() -> io::Result<libc::sigset_t> {
+pub(crate) fn block_all_signals() -> io::Result<libc::sigset_t> {
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigfillset initialises the set it is given; pthread_sigmask reads the first set and writes the second.
@@ -53,7 +53,7 @@ fn block_all_signals() -> io::Result<libc::sigset_t> {
     }
 }
 
-fn restore_signals(before: &libc::sigset_t) {
+pub(crate) fn restore_signals(before: &libc::sigset_t) {
     // SAFETY: `before` was filled in by pthread_sigmask. It can only fail for an invalid `how`.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
 }
@@ -76,7 +76,7 @@ pub fn unblock_signals() {
 /// As of setsid, prctl, open, dup2 and close_range.
 pub fn become_shim(name: &std::ffi::CStr, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     rustix::process::setsid()?;
-    rustix::thread::set_name(name)?;
+    crate::exec::set_name(name);
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
@@ -84,6 +84,27 @@ pub fn become_shim(name: &std::ffi::CStr, keep: &[BorrowedFd<'_>]) -> io::Result
     // Before the rest is closed: closing what is closed already is a bug that std watches for.
     drop(null);
     close_all_but(keep)
+}
+
+/// In the forked child: leave the parent's session and terminal, take a name of one's own, and close every descriptor but
+/// stdin, stdout, stderr and `keep`.
+///
+/// # Errors
+/// As of setsid and close_range.
+pub fn become_guard(name: &std::ffi::CStr, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    rustix::process::setsid()?;
+    crate::exec::set_name(name);
+    close_all_but(keep)
+}
+
+/// In the forked child: be killed when the process ends that forked it (prctl(2), `PR_SET_PDEATHSIG`).
+///
+/// # Errors
+/// As of prctl; or that process, whose pid this is, has ended already.
+pub fn die_with(parent: u32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    if now == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
 }
 
 /// Let this process adopt its orphaned descendants (`PR_SET_CHILD_SUBREAPER`).

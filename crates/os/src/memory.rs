@@ -1,34 +1,90 @@
 //! How much memory could still be had: of the machine, or of the container where that is tighter.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use policy::supervisor::MemoryReading;
 
+/// How long this process is taken to stay in its control groups, in ms. Their limits are read each time.
+const GROUPS_STAY_MS: u64 = 60_000;
+
 /// The tighter of `/proc/meminfo` and the memory cgroups that this process is in, up to the root. Inside a container of
 /// 200 MB, `MemAvailable` alone read 23.7 GB.
 ///
-/// # Errors
-/// As of reading `/proc/meminfo`; cgroup files that aren't there are no limit.
-pub fn reading(proc_root: &Path, cgroup_root: &Path) -> io::Result<MemoryReading> {
-    let machine = machine(&std::fs::read_to_string(proc_root.join("meminfo"))?);
-    let groups = std::fs::read_to_string(proc_root.join("self/cgroup")).unwrap_or_default();
-    let tightest = limits(cgroup_root, &groups, machine.total_bytes).into_iter().fold(machine, |tightest, limit| {
-        if limit.total_bytes < machine.total_bytes && limit.available_bytes < tightest.available_bytes {
-            limit
-        } else {
-            tightest
-        }
-    });
-    Ok(MemoryReading { pressure_percent: pressure(proc_root), ..tightest })
+/// It is read many times: the files stay open, and of groups without a limit nothing else is read.
+#[derive(Debug)]
+pub struct Gauge {
+    proc_root: PathBuf,
+    cgroup_root: PathBuf,
+    meminfo: Option<File>,
+    pressure: Option<File>,
+    groups: Vec<Group>,
+    groups_due_ms: u64,
 }
 
-/// `some avg10` of `/proc/pressure/memory`; 0 where the kernel does not tell. kernel: Documentation/accounting/psi.rst
-fn pressure(proc_root: &Path) -> u8 {
-    let text = std::fs::read_to_string(proc_root.join("pressure/memory")).unwrap_or_default();
-    let average =
-        text.lines().find_map(|line| line.strip_prefix("some ")?.split(' ').find_map(|f| f.strip_prefix("avg10=")));
-    average.and_then(|average| average.split('.').next()?.parse().ok()).unwrap_or(0)
+impl Gauge {
+    #[must_use]
+    pub fn new(proc_root: &Path, cgroup_root: &Path) -> Self {
+        Self {
+            proc_root: proc_root.to_owned(),
+            cgroup_root: cgroup_root.to_owned(),
+            meminfo: None,
+            pressure: File::open(proc_root.join("pressure/memory")).ok(),
+            groups: Vec::new(),
+            groups_due_ms: 0,
+        }
+    }
+
+    /// # Errors
+    /// As of reading `/proc/meminfo`; cgroup files that aren't there are no limit.
+    pub fn read(&mut self, now_ms: u64) -> io::Result<MemoryReading> {
+        if self.meminfo.is_none() {
+            self.meminfo = Some(File::open(self.proc_root.join("meminfo"))?);
+        }
+        let machine = machine(&text_of(self.meminfo.as_ref())?);
+        if now_ms >= self.groups_due_ms {
+            let groups = std::fs::read_to_string(self.proc_root.join("self/cgroup")).unwrap_or_default();
+            self.groups = groups_of(&self.cgroup_root, &groups);
+            self.groups_due_ms = now_ms.saturating_add(GROUPS_STAY_MS);
+        }
+        let readings = self.groups.iter().filter_map(|group| group.read(machine.total_bytes));
+        let tightest =
+            readings.fold(
+                machine,
+                |tightest, reading| {
+                    if reading.available_bytes < tightest.available_bytes { reading } else { tightest }
+                },
+            );
+        Ok(MemoryReading { pressure_percent: self.pressure_percent(), ..tightest })
+    }
+
+    /// `some avg10` of `/proc/pressure/memory`; 0 where the kernel does not tell.
+    /// kernel: Documentation/accounting/psi.rst
+    fn pressure_percent(&self) -> u8 {
+        let text = text_of(self.pressure.as_ref()).unwrap_or_default();
+        let average =
+            text.lines().find_map(|line| line.strip_prefix("some ")?.split(' ').find_map(|f| f.strip_prefix("avg10=")));
+        average.and_then(|average| average.split('.').next()?.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// The kernel writes its files anew for each reading from their beginning, and all of such a small one at once: what does
+/// not fill the buffer is whole (fs/seq_file.c), and asking for its end would double the calls.
+fn text_of(file: Option<&File>) -> io::Result<String> {
+    let Some(file) = file else { return Ok(String::new()) };
+    let mut bytes = [0_u8; 8192];
+    let mut filled = 0;
+    while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+        let wanted = room.len();
+        let count = file.read_at(room, filled as u64)?;
+        filled += count;
+        if count == 0 || (count < wanted && bytes[filled - 1] == b'\n') {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes[..filled]).into_owned())
 }
 
 /// Where the control groups are mounted.
@@ -70,24 +126,33 @@ fn machine(meminfo: &str) -> MemoryReading {
     MemoryReading { available_bytes: available_bytes.min(total_bytes), total_bytes, pressure_percent: 0 }
 }
 
-/// One reading for each ancestor cgroup that has a limit.
-fn limits(cgroup_root: &Path, groups: &str, machine_bytes: u64) -> Vec<MemoryReading> {
-    let mut readings = Vec::new();
+/// A cgroup that can have a limit.
+#[derive(Debug)]
+struct Group {
+    folder: PathBuf,
+    names: &'static Names,
+    limit: File,
+}
+
+/// Of this process, and the ancestors of those.
+fn groups_of(cgroup_root: &Path, groups: &str) -> Vec<Group> {
+    let mut found = Vec::new();
     for line in groups.lines() {
         let mut parts = line.splitn(3, ':');
         let (Some(hierarchy), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
             continue;
         };
         if controllers.split(',').any(|c| c == "memory") {
-            climb(&cgroup_root.join("memory"), path, &V1, machine_bytes, &mut readings);
+            climb(&cgroup_root.join("memory"), path, &V1, &mut found);
         } else if hierarchy == "0" {
-            climb(cgroup_root, path, &V2, machine_bytes, &mut readings);
-            climb(&cgroup_root.join("unified"), path, &V2, machine_bytes, &mut readings);
+            climb(cgroup_root, path, &V2, &mut found);
+            climb(&cgroup_root.join("unified"), path, &V2, &mut found);
         }
     }
-    readings
+    found
 }
 
+#[derive(Debug)]
 struct Names {
     limit: &'static str,
     usage: &'static str,
@@ -100,30 +165,34 @@ const V1: Names =
 /// kernel: Documentation/admin-guide/cgroup-v2.rst
 const V2: Names = Names { limit: "memory.max", usage: "memory.current", inactive: "inactive_file" };
 
-fn climb(mount: &Path, path: &str, names: &Names, machine_bytes: u64, readings: &mut Vec<MemoryReading>) {
+fn climb(mount: &Path, path: &str, names: &'static Names, found: &mut Vec<Group>) {
     let mut folder: PathBuf = mount.join(path.trim_start_matches('/'));
     loop {
-        if let Some(reading) = group(&folder, names, machine_bytes) {
-            readings.push(reading);
-        }
+        let limit = File::open(folder.join(names.limit)).ok();
+        found.extend(limit.map(|limit| Group { folder: folder.clone(), names, limit }));
         if folder == mount || !folder.pop() || !folder.starts_with(mount) {
             return;
         }
     }
 }
 
-/// Limit minus working set, the working set being usage without the page cache that can go at once.
-fn group(folder: &Path, names: &Names, machine_bytes: u64) -> Option<MemoryReading> {
-    let number = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
-    // Most groups have no limit, and the kernel adds up their statistics only to be read in vain.
-    let total_bytes = number(names.limit).filter(|&limit| limit < machine_bytes)?;
-    let usage = number(names.usage)?;
-    let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-    let inactive =
-        stat.lines().find_map(|line| line.strip_prefix(names.inactive)?.trim().parse::<u64>().ok()).unwrap_or(0);
-    let working_set = usage.saturating_sub(inactive);
-    let available_bytes = total_bytes.saturating_sub(working_set);
-    Some(MemoryReading { available_bytes, total_bytes, pressure_percent: 0 })
+fn number(folder: &Path, name: &str) -> Option<u64> {
+    std::fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
+}
+
+impl Group {
+    /// Limit minus working set, the working set being usage without the page cache that can go at once; none without a
+    /// limit below what the machine has.
+    fn read(&self, machine_bytes: u64) -> Option<MemoryReading> {
+        let limit = text_of(Some(&self.limit)).ok()?;
+        let total_bytes = limit.trim().parse().ok().filter(|&limit_bytes| limit_bytes < machine_bytes)?;
+        let usage = number(&self.folder, self.names.usage)?;
+        let stat = std::fs::read_to_string(self.folder.join("memory.stat")).unwrap_or_default();
+        let inactive = stat.lines().find_map(|line| line.strip_prefix(self.names.inactive)?.trim().parse::<u64>().ok());
+        let working_set = usage.saturating_sub(inactive.unwrap_or(0));
+        let available_bytes = u64::saturating_sub(total_bytes, working_set);
+        Some(MemoryReading { available_bytes, total_bytes, pressure_percent: 0 })
+    }
 }
 
 #[cfg(test)]
@@ -142,9 +211,40 @@ mod tests {
         folder
     }
 
-    fn read(folder: &tempfile::TempDir) -> (u64, u64) {
-        let reading = reading(&folder.path().join("proc"), &folder.path().join("cgroup")).unwrap();
+    fn gauge(folder: &tempfile::TempDir) -> Gauge {
+        Gauge::new(&folder.path().join("proc"), &folder.path().join("cgroup"))
+    }
+
+    fn kib(reading: MemoryReading) -> (u64, u64) {
         (reading.available_bytes / 1024, reading.total_bytes / 1024)
+    }
+
+    fn read(folder: &tempfile::TempDir) -> (u64, u64) {
+        kib(gauge(folder).read(0).unwrap())
+    }
+
+    #[test]
+    fn limits_and_usage_are_read_each_time_and_groups_within_a_minute() {
+        let folder = tree(&[
+            ("proc/meminfo", MEMINFO),
+            ("proc/self/cgroup", "0::/a\n"),
+            ("proc/pressure/memory", "some avg10=12.34 avg60=0.00 avg300=0.00 total=1\n"),
+            ("cgroup/a/memory.max", "4096000\n"),
+            ("cgroup/a/memory.current", "1024000\n"),
+        ]);
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let mut gauge = gauge(&folder);
+        let first = gauge.read(5).unwrap();
+        assert_eq!((kib(first), first.pressure_percent), ((3000, 4000), 12));
+        write("cgroup/a/memory.current", "2048000\n");
+        write("cgroup/a/memory.max", "3072000\n");
+        write("proc/meminfo", "MemTotal: 16000 kB\nMemAvailable: 500 kB\n");
+        assert_eq!(kib(gauge.read(6).unwrap()), (500, 16000));
+        write("proc/meminfo", MEMINFO);
+        assert_eq!(kib(gauge.read(7).unwrap()), (1000, 3000));
+        write("proc/self/cgroup", "0::/\n");
+        assert_eq!(kib(gauge.read(8).unwrap()), (1000, 3000));
+        assert_eq!(kib(gauge.read(5 + GROUPS_STAY_MS).unwrap()), (9000, 16000));
     }
 
     #[test]

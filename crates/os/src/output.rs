@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::fail;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 /// As much as an ordinary user may ask for (`/proc/sys/fs/pipe-max-size`); it takes memory only when it fills up.
@@ -73,6 +74,7 @@ impl Output {
     }
 
     fn open(&mut self) -> io::Result<()> {
+        fail::point("output.open")?;
         let mut file = open(&self.bounds.path)?;
         self.file_bytes = file.seek(SeekFrom::End(0))?;
         self.file = Some(file);
@@ -94,7 +96,9 @@ impl Output {
         if self.copy_instead {
             return self.copy(pipe, most);
         }
-        match splice(pipe, None, &*file, None, most, SpliceFlags::MOVE | SpliceFlags::NONBLOCK) {
+        let moved = fail::point("output.splice")
+            .and_then(|()| Ok(splice(pipe, None, &*file, None, most, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?));
+        match moved.map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)) {
             Ok(0) => Ok(Drained::End),
             Ok(count) => {
                 self.file_bytes += count as u64;
@@ -178,8 +182,14 @@ impl Output {
             std::fs::remove_file(&self.bounds.path).ok();
             return;
         }
+        // Removed, not replaced: when a rename replaces a file, ext4 first writes the new one to the disk (`auto_da_alloc`),
+        // and all output would go there, however soon it is removed.
+        std::fs::remove_file(numbered(&self.bounds.path, last)).ok();
         for number in (1..last).rev() {
             std::fs::rename(numbered(&self.bounds.path, number), numbered(&self.bounds.path, number + 1)).ok();
+        }
+        if fail::point("output.rotate").is_err() {
+            return;
         }
         std::fs::rename(&self.bounds.path, numbered(&self.bounds.path, 1)).ok();
     }

@@ -159,6 +159,22 @@ pub fn io_bytes(root: &Path, pid: u32) -> io::Result<u64> {
     Ok(field("rchar:").unwrap_or(0).saturating_add(field("wchar:").unwrap_or(0)))
 }
 
+/// The names that a process goes by besides its short one, which it may set to anything: those of its file and of its first argument,
+/// without their folders.
+#[must_use]
+pub fn other_names(root: &Path, pid: u32) -> Vec<String> {
+    let folder = root.join(pid.to_string());
+    let file = std::fs::read_link(folder.join("exe"))
+        .map(|path| path.into_os_string().into_encoded_bytes())
+        .unwrap_or_default();
+    let arguments = std::fs::read(folder.join("cmdline")).unwrap_or_default();
+    // The kernel says it of a file that was replaced while it runs, as by an update.
+    let file = file.strip_suffix(b" (deleted)").unwrap_or(&file);
+    let first = arguments.split(|&b| b == 0).next().unwrap_or_default();
+    let names = [file, first].map(|path| path.rsplit(|&b| b == b'/').next().unwrap_or_default());
+    names.iter().filter(|name| !name.is_empty()).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
 /// Where in the kernel a process waits; empty if it runs, or where the kernel does not tell.
 #[must_use]
 pub fn wait_channel(root: &Path, pid: u32) -> String {
@@ -208,6 +224,21 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found, (true, true));
+    }
+
+    /// `process.title = 'next-server (v15)'` sets the short name and the arguments; newer Node calls its main thread `MainThread`.
+    #[test]
+    fn a_process_that_renamed_itself_is_known_by_its_file_or_its_first_argument() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("7");
+        std::fs::create_dir(&folder).unwrap();
+        assert!(other_names(root.path(), 7).is_empty());
+        std::os::unix::fs::symlink("/opt/node/bin/node (deleted)", folder.join("exe")).unwrap();
+        std::fs::write(folder.join("cmdline"), b"next-server (v15)\0\0\0").unwrap();
+        assert_eq!(other_names(root.path(), 7), ["node", "next-server (v15)"]);
+        std::fs::remove_file(folder.join("exe")).unwrap();
+        std::fs::write(folder.join("cmdline"), b"/usr/bin/node\0server.js\0").unwrap();
+        assert_eq!(other_names(root.path(), 7), ["node"]);
     }
 
     #[test]

@@ -56,6 +56,26 @@ pub fn own_identity() -> Identity {
     Identity { pid, start_ticks: proc::stat(proc::root(), pid).map_or(0, |stat| stat.start_ticks) }
 }
 
+/// The namespace that this process's pids are of, by its inode; 0 where `/proc` is hidden. See pid_namespaces(7).
+#[must_use]
+pub fn pid_namespace() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+}
+
+/// How long ago a process began, the time that the machine was suspended included.
+#[must_use]
+pub fn age_ms(process: Identity) -> u64 {
+    let began_ms = process.start_ticks.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1);
+    crate::clock::boottime_ms().saturating_sub(began_ms)
+}
+
+/// What a process that began now would have as its start time.
+#[must_use]
+pub fn ticks_since_boot() -> u64 {
+    crate::clock::boottime_ms().saturating_mul(rustix::param::clock_ticks_per_second()) / 1_000
+}
+
 /// The user whose rights this process has.
 #[must_use]
 pub fn effective_uid() -> u32 {

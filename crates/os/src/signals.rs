@@ -27,6 +27,12 @@ pub enum Signal {
     User1,
     /// The terminal changed its size.
     WindowChange,
+    /// Ctrl-\\.
+    Quit,
+    /// Of no meaning to us, and deadly to who does not catch them.
+    User2,
+    /// As before.
+    Alarm,
 }
 
 impl Signal {
@@ -37,6 +43,9 @@ impl Signal {
             Self::Hup => libc::SIGHUP,
             Self::Child => libc::SIGCHLD,
             Self::User1 => libc::SIGUSR1,
+            Self::User2 => libc::SIGUSR2,
+            Self::Quit => libc::SIGQUIT,
+            Self::Alarm => libc::SIGALRM,
             Self::WindowChange => libc::SIGWINCH,
         }
     }

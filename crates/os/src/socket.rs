@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
+use crate::fail;
+
 /// The longest path that a socket can have: `sun_path` of unix(7) less the final NUL.
 pub const MAX_PATH_BYTES: usize = 107;
 
@@ -15,7 +17,9 @@ pub const MAX_PATH_BYTES: usize = 107;
 /// As of unlink, bind and chmod.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     remove_if_there(path)?;
+    fail::point("control.bind")?;
     let listener = UnixListener::bind(path)?;
+    fail::point("control.make-private")?;
     make_own(path)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
@@ -27,6 +31,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 /// As of [`listen`].
 pub fn receive_at(path: &Path) -> io::Result<UnixDatagram> {
     remove_if_there(path)?;
+    fail::point("notify.bind")?;
     let socket = UnixDatagram::bind(path)?;
     make_own(path)?;
     socket.set_nonblocking(true)?;
@@ -34,6 +39,7 @@ pub fn receive_at(path: &Path) -> io::Result<UnixDatagram> {
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
+    fail::point_at("socket.replace", path)?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -45,12 +51,22 @@ fn make_own(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
 }
 
-/// The user at the other end of a connection, as the kernel noted it at connect.
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The user.
+    pub uid: u32,
+    /// The process; it may have ended since.
+    pub pid: u32,
+}
+
+/// As the kernel noted it at connect.
 ///
 /// # Errors
 /// As of getsockopt.
-pub fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
-    Ok(rustix::net::sockopt::socket_peercred(stream)?.uid.as_raw())
+pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
+    let credentials = rustix::net::sockopt::socket_peercred(stream)?;
+    Ok(Peer { uid: credentials.uid.as_raw(), pid: credentials.pid.as_raw_nonzero().get().unsigned_abs() })
 }
 
 /// A one-way pair of descriptors, both close-on-exec, the reading end non-blocking.
@@ -169,7 +185,7 @@ mod tests {
         let listener = listen(&path).unwrap();
         let client = UnixStream::connect(&path).unwrap();
         let (server, _) = listener.accept().unwrap();
-        assert_eq!(peer_uid(&server).unwrap(), crate::process::effective_uid());
+        assert_eq!(peer(&server).unwrap(), Peer { uid: crate::process::effective_uid(), pid: std::process::id() });
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         drop(client);
     }

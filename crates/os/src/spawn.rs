@@ -2,7 +2,8 @@
 //!
 //! Written out, because `std::process::Command` knows no cgroups: a child that is born into its group (clone3(2),
 //! `CLONE_INTO_CGROUP`, Linux 5.7) costs nothing, one that is moved there waits for a grace period of the kernel
-//! (measured: up to 10 ms).
+//! (measured: up to 10 ms). And it shares this process's memory until it executes (`CLONE_VM` and `CLONE_VFORK`, as
+//! posix_spawn(3) has it), so that no page table is copied for it and no page afterwards.
 
 #![expect(unsafe_code, reason = "clone3, and what a child does between fork and exec, have no safe wrapper")]
 
@@ -14,6 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::cgroup::{Group, Version};
+use crate::fail;
 
 /// What to execute, and in what surroundings.
 #[derive(Debug, Clone)]
@@ -73,20 +75,25 @@ pub fn enter(folder: &Path) -> io::Result<()> {
 pub fn spawn(program: &Program, output: &OwnedFd, placement: Placement<'_>) -> Result<u32, SpawnError> {
     let group = placement.group;
     let prepared = Prepared::new(program, placement).map_err(SpawnError::Execute)?;
+    fail::point("spawn.descriptors").map_err(SpawnError::Fork)?;
     let null = std::fs::File::open("/dev/null").map_err(SpawnError::Fork)?;
     let (errors, child_end) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| SpawnError::Fork(errno.into()))?;
     let fds = Fds { null: null.as_raw_fd(), output: output.as_raw_fd(), errors: child_end.as_raw_fd() };
-    let pid = match group {
-        Some(group) if group.version() == Version::Two => {
-            let folder = group.open().map_err(SpawnError::Group)?;
-            prepared.born_into(&folder, &fds).or_else(|_| prepared.fork(&fds, true))
-        }
-        Some(_) => prepared.fork(&fds, true),
-        None => prepared.fork(&fds, false),
+    let born_into = match group {
+        Some(group) if group.version() == Version::Two => Some(group.open().map_err(SpawnError::Group)?),
+        Some(_) | None => None,
     };
-    let pid = pid.map_err(SpawnError::Fork)?;
+    fail::point("spawn.enter-group").map_err(SpawnError::Group)?;
+    fail::point("spawn.fork").map_err(SpawnError::Fork)?;
+    let enter_group = group.is_some() && born_into.is_none();
+    let pid = prepared
+        .share(&fds, born_into.as_ref(), enter_group)
+        // A kernel or a sandbox without clone3.
+        .or_else(|_| prepared.fork(&fds, group.is_some()))
+        .map_err(SpawnError::Fork)?;
     drop(child_end);
+    fail::point("spawn.forked").ok();
     let mut report = [0_u8; REPORT_BYTES];
     // Nothing comes if the program runs: the pipe was closed by its execution.
     match std::fs::File::from(errors).read_exact(&mut report) {
@@ -115,6 +122,67 @@ struct Prepared {
     env: Vec<CString>,
     oom_score_adj: String,
     procs_file: Option<CString>,
+}
+
+/// What a child executes, with the final null pointers.
+type Pointers = (Vec<*const libc::c_char>, Vec<*const libc::c_char>);
+
+/// Enough for a few system calls.
+const STACK_BYTES: usize = 16 << 10;
+
+/// All that this project's processes handle, or the Rust runtime ignores.
+const RESET: [i32; 7] =
+    [libc::SIGPIPE, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD, libc::SIGUSR1, libc::SIGWINCH];
+
+/// What a child that shares the memory has to do.
+struct Job<'a> {
+    prepared: &'a Prepared,
+    pointers: Pointers,
+    fds: Fds,
+    enter_group: bool,
+}
+
+/// The first and last function of such a child.
+extern "C" fn become_program(job: &Job<'_>) -> ! {
+    job.prepared.become_program(&job.pointers, &job.fds, job.enter_group)
+}
+
+/// clone3(2) with a stack for the child, which calls [`become_program`] there: libc has a function for clone(2) only. The
+/// child's pid, or a negative errno.
+///
+/// # Safety
+/// The stack of `arguments` is big enough, aligned to 16 bytes, and nobody else's until the child has executed or ended.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3_onto_stack(arguments: &libc::clone_args, job: &Job<'_>) -> i64 {
+    let result: i64;
+    // SAFETY: the kernel keeps all registers but rax, rcx and r11. The child begins behind the system call with the
+    // parent's registers and the new stack, and never comes out of the call.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, {job}",
+            "call {child}",
+            "ud2",
+            "2:",
+            job = in(reg) std::ptr::from_ref(job),
+            child = in(reg) become_program as extern "C" fn(&Job<'_>) -> !,
+            inout("rax") libc::SYS_clone3 => result,
+            in("rdi") std::ptr::from_ref(arguments),
+            in("rsi") size_of::<libc::clone_args>(),
+            out("rcx") _,
+            out("r11") _,
+        );
+    }
+    result
+}
+
+/// Not written for this processor: the caller forks.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn clone3_onto_stack(_: &libc::clone_args, _: &Job<'_>) -> i64 {
+    -i64::from(libc::ENOSYS)
 }
 
 #[derive(Clone, Copy)]
@@ -149,19 +217,27 @@ impl Prepared {
         })
     }
 
-    fn born_into(&self, folder: &OwnedFd, fds: &Fds) -> io::Result<u32> {
+    /// A child that shares the memory of this process, which stands still until the child executes or ends.
+    fn share(&self, fds: &Fds, born_into: Option<&OwnedFd>, enter_group: bool) -> io::Result<u32> {
+        let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
         // SAFETY: all zero is a valid clone_args.
         let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-        arguments.flags = CLONE_INTO_CGROUP;
+        arguments.flags = u64::try_from(libc::CLONE_VM | libc::CLONE_VFORK).unwrap_or(0);
         arguments.exit_signal = u64::try_from(libc::SIGCHLD).unwrap_or(0);
-        arguments.cgroup = u64::try_from(folder.as_raw_fd()).unwrap_or(0);
-        let pointers = self.pointers();
-        // SAFETY: without CLONE_VM the child has its own copy of the memory, as after fork; the process is
-        // single-threaded, so nothing in it is locked. The kernel reads `arguments`, whose size is given.
-        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+        arguments.stack = stack.as_mut_ptr() as u64;
+        arguments.stack_size = STACK_BYTES as u64;
+        if let Some(folder) = born_into {
+            arguments.flags |= CLONE_INTO_CGROUP;
+            arguments.cgroup = u64::try_from(folder.as_raw_fd()).unwrap_or(0);
+        }
+        let job = Job { prepared: self, pointers: self.pointers(), fds: *fds, enter_group };
+        // No handler of this process may run in the child: it would write into this process's memory.
+        let before = crate::fork::block_all_signals()?;
+        // SAFETY: `arguments` and `stack` live until the child no longer uses them: this process stands still until then.
+        let pid = unsafe { clone3_onto_stack(&arguments, &job) };
+        crate::fork::restore_signals(&before);
         match pid {
-            -1 => Err(io::Error::last_os_error()),
-            0 => self.become_program(&pointers, fds, false),
+            ..0 => Err(io::Error::from_raw_os_error(i32::try_from(-pid).unwrap_or(libc::EINVAL))),
             pid => u32::try_from(pid).map_err(io::Error::other),
         }
     }
@@ -176,7 +252,7 @@ impl Prepared {
         }
     }
 
-    fn pointers(&self) -> (Vec<*const libc::c_char>, Vec<*const libc::c_char>) {
+    fn pointers(&self) -> Pointers {
         let with_end = |strings: &[CString]| {
             strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
         };
@@ -184,12 +260,7 @@ impl Prepared {
     }
 
     /// In the child. Does not return.
-    fn become_program(
-        &self,
-        (argv, env): &(Vec<*const libc::c_char>, Vec<*const libc::c_char>),
-        fds: &Fds,
-        enter_group: bool,
-    ) -> ! {
+    fn become_program(&self, (argv, env): &Pointers, fds: &Fds, enter_group: bool) -> ! {
         if enter_group
             && let Some(procs) = &self.procs_file
             && let Err(error) = write_file(procs, b"0")
@@ -199,11 +270,13 @@ impl Prepared {
         // More likely to be taken than others: any process may say so of itself. If not, it is as likely as they are.
         write_file(c"/proc/self/oom_score_adj", self.oom_score_adj.as_bytes()).ok();
         // SAFETY: plain system calls on descriptors that are open in this copy of the process; the pointers are to
-        // NUL-terminated strings in arrays that end with a null pointer, and live in this copy of the memory. Handlers
-        // are reset by the execution; what the Rust runtime ignores is not, and is reset here. The mask is emptied.
+        // NUL-terminated strings in arrays that end with a null pointer. Handlers would be reset by the execution, but
+        // must not run before it, either; what the Rust runtime ignores would stay so. Then the mask is emptied.
         unsafe {
             libc::setpgid(0, 0);
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            for signal in RESET {
+                libc::signal(signal, libc::SIG_DFL);
+            }
             let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
             libc::sigemptyset(none.as_mut_ptr());
             libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());

@@ -3,6 +3,7 @@
 //! Measured: `killpg` alone leaves the grandchild that called setsid alive every time, and each Bash call of Claude Code
 //! is such a grandchild.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -80,6 +81,18 @@ pub fn left_below() -> Vec<(u32, String, char)> {
     found.into_iter().filter(|(_, stat)| stat.state != 'Z').map(|(id, stat)| (id.pid, stat.name, stat.state)).collect()
 }
 
+/// The children of this process that began at or after that time (in clock ticks since boot) and have not ended, each with
+/// its name.
+///
+/// # Errors
+/// If `/proc` can't be read.
+pub fn children_since(start_ticks: u64) -> io::Result<Vec<(Identity, String)>> {
+    let own = crate::process::own_pid();
+    let found = proc::descendants(proc::root(), own)?;
+    let is_one = |stat: &proc::Stat| stat.parent == own && stat.start_ticks >= start_ticks && stat.state != 'Z';
+    Ok(found.into_iter().filter(|(_, stat)| is_one(stat)).map(|(identity, stat)| (identity, stat.name)).collect())
+}
+
 /// The processes that were started with this environment entry, wherever they hang in the process tree.
 ///
 /// # Errors
@@ -102,30 +115,62 @@ pub fn started_with(entry: &[u8]) -> io::Result<Vec<Identity>> {
 }
 
 /// The processes that hold the `flock` of this file, because they have inherited it: whoever only has the file open does
-/// not count. proc_pid_fdinfo(5) tells the two apart.
+/// not count. proc_pid_fdinfo(5) tells the two apart. A file of this path that was removed counts, too: whoever holds its
+/// lock holds it on, and proc_pid_fd(5) says what it was called.
 ///
 /// # Errors
-/// If `/proc` or the file can't be read.
+/// If `/proc` or the file can't be read; a file that is not there is no error.
 pub fn lock_holders(path: &Path) -> io::Result<Vec<Identity>> {
     let root = proc::root();
     let own = crate::process::own_pid();
-    let meta = std::fs::metadata(path)?;
+    let file = match std::fs::symlink_metadata(path) {
+        Ok(meta) => Some((meta.dev(), meta.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let removed = name_once_removed(path);
     let mut found = Vec::new();
     for pid in proc::pids(root)? {
         let Ok(stat) = proc::stat(root, pid) else { continue };
-        if pid != own && stat.state != 'Z' && holds_lock(&root.join(pid.to_string()), &meta) {
+        if pid != own && stat.state != 'Z' && holds_lock(&root.join(pid.to_string()), file, &removed) {
             found.push(Identity { pid, start_ticks: stat.start_ticks });
         }
     }
     Ok(found)
 }
 
-fn holds_lock(process: &Path, file: &Metadata) -> bool {
+/// Whether any process that we may look into has this file open.
+///
+/// # Errors
+/// If `/proc` or the file can't be read.
+pub fn is_open(path: &Path) -> io::Result<bool> {
+    let root = proc::root();
+    let file = std::fs::metadata(path)?;
+    let same = |meta: Metadata| (meta.dev(), meta.ino()) == (file.dev(), file.ino());
+    Ok(proc::pids(root)?.into_iter().any(|pid| {
+        let descriptors = std::fs::read_dir(root.join(pid.to_string()).join("fd")).into_iter().flatten().flatten();
+        descriptors.into_iter().any(|descriptor| std::fs::metadata(descriptor.path()).is_ok_and(same))
+    }))
+}
+
+/// What the link to an open file says when the file at this path was removed.
+fn name_once_removed(path: &Path) -> OsString {
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let mut name = match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name).into_os_string(),
+        _ => path.as_os_str().to_owned(),
+    };
+    name.push(" (deleted)");
+    name
+}
+
+fn holds_lock(process: &Path, file: Option<(u64, u64)>, removed: &OsStr) -> bool {
     // Not ours to look into: not of ours.
     let descriptors = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     descriptors.into_iter().any(|descriptor| {
-        let same = |meta: Metadata| (meta.dev(), meta.ino()) == (file.dev(), file.ino());
-        std::fs::metadata(descriptor.path()).is_ok_and(same)
+        let same = |meta: Metadata| Some((meta.dev(), meta.ino())) == file;
+        (std::fs::metadata(descriptor.path()).is_ok_and(same)
+            || std::fs::read_link(descriptor.path()).is_ok_and(|link| link.as_os_str() == removed))
             && std::fs::read_to_string(process.join("fdinfo").join(descriptor.file_name()))
                 .is_ok_and(|info| info.lines().any(|line| line.starts_with("lock:") && line.contains(" FLOCK ")))
     })
@@ -169,12 +214,18 @@ mod tests {
         let mut heir = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         drop(lock);
         // Another test's child may have inherited it, too.
-        let holders: Vec<u32> = lock_holders(&path).unwrap().into_iter().map(|identity| identity.pid).collect();
+        let pids = |path| lock_holders(path).unwrap().into_iter().map(|identity| identity.pid).collect::<Vec<u32>>();
+        let holders = pids(&path);
+        std::fs::remove_file(&path).unwrap();
+        let holders_of_removed = pids(&path);
+        std::fs::write(&path, "").unwrap();
+        let holders_of_replaced = pids(&path);
         for child in [&mut reader, &mut heir] {
             child.kill().unwrap();
             child.wait().unwrap();
         }
         assert!(holders.contains(&heir.id()) && !holders.contains(&reader.id()), "{holders:?}");
+        assert!(holders_of_removed.contains(&heir.id()) && holders_of_replaced.contains(&heir.id()));
         assert!(lock_holders(&path).unwrap().iter().all(|identity| identity.pid != heir.id()));
     }
 }

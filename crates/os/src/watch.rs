@@ -96,6 +96,17 @@ impl CreationWatch {
         Ok(Watching::Anew)
     }
 
+    /// Wake, too, when this file is written to. A file that isn't there is no error: its coming is told by its folder.
+    ///
+    /// # Errors
+    /// As of inotify_add_watch.
+    pub fn add_file(&mut self, file: &Path) -> io::Result<()> {
+        match inotify::add_watch(&self.fd, file, inotify::WatchFlags::MODIFY) {
+            Ok(_) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Watch nothing any more, and forget what came.
     ///
     /// To be used again for other folders: giving up the descriptor waits for a grace period of the kernel (measured: 5

@@ -62,9 +62,20 @@ impl Control {
     /// # Panics
     /// When neither happens within the deadline, and when what comes is no JSON.
     pub fn reply(&mut self, deadline: Duration) -> Option<Reply> {
-        self.stream.get_ref().set_read_timeout(Some(deadline)).expect("set the deadline");
+        self.try_reply(deadline).unwrap_or_else(|error| panic!("no reply within {deadline:?}: {error}"))
+    }
+
+    /// The same from a daemon that may be unable to answer.
+    ///
+    /// # Errors
+    /// There is neither a reply nor an end within the deadline.
+    ///
+    /// # Panics
+    /// When what comes is no JSON.
+    pub fn try_reply(&mut self, deadline: Duration) -> io::Result<Option<Reply>> {
+        self.stream.get_ref().set_read_timeout(Some(deadline))?;
         let mut line = String::new();
-        match self.stream.read_line(&mut line) {
+        Ok(match self.stream.read_line(&mut line) {
             Ok(0) => None,
             Ok(_) => {
                 let at_ns = monotonic_ns();
@@ -72,8 +83,8 @@ impl Control {
                 Some(Reply { value, at_ns })
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
-            Err(error) => panic!("no reply within {deadline:?}: {error}"),
-        }
+            Err(error) => return Err(error),
+        })
     }
 
     /// Asks, and waits for the reply.

@@ -178,6 +178,23 @@ impl Home {
         self.set_env("CLAUDE_CODE_OAUTH_TOKEN", "dummy");
     }
 
+    /// No API key: nobody is logged in.
+    pub fn log_out(&mut self) {
+        self.remove_env("ANTHROPIC_API_KEY");
+    }
+
+    /// What `/login` leaves; the tokens are none.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn log_in(&self) {
+        let folder = self.user_home().join(".claude");
+        fs::create_dir_all(&folder).expect("make the CLI's folder");
+        let login = r#"{"claudeAiOauth":{"accessToken":"sk-ant-oat01-x","refreshToken":"sk-ant-ort01-x","expiresAt":9999999999999,
+            "scopes":["user:inference","user:profile"],"subscriptionType":"max"}}"#;
+        fs::write(folder.join(".credentials.json"), login).expect("write the login");
+    }
+
     /// From now on everything is started as a user without rights. Does nothing where the tests themselves run so.
     ///
     /// # Panics
@@ -312,8 +329,10 @@ impl Home {
     /// Those of them that are the real CLI, by the file that they execute.
     pub fn claude_processes(&self) -> Vec<Process> {
         let wanted = claude::binary();
-        let executes =
-            |process: &Process| fs::read_link(format!("/proc/{}/exe", process.pid)).is_ok_and(|path| path == wanted);
+        // Or the daemon's copy of it.
+        let copies = self.path().join("bin/agents");
+        let is_claude = |path: PathBuf| path == wanted || path.starts_with(&copies);
+        let executes = |process: &Process| fs::read_link(format!("/proc/{}/exe", process.pid)).is_ok_and(is_claude);
         self.processes().into_iter().filter(executes).collect()
     }
 

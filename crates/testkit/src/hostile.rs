@@ -14,7 +14,8 @@
 //! | `bomb=COUNT` | processes that start processes, COUNT in all |
 //! | `watchdog_ms=N`, `rlog=FILE` (+ `rlog_ms=N`) | a heartbeat, or a line in a file, every so often |
 //! | `after_ms=N` | lives so long; without it until SIGTERM |
-//! | `exit=CODE`, `die=SIGNAL` | how it ends; else code 0 |
+//! | `alone` | stamps `beside` if another one with this word and the same stamp file lives |
+//! | `exit=CODE`, `exit=pid`, `die=SIGNAL` | how it ends; else code 0. `pid`: [`code_of`] its pid |
 //!
 //! No words at all: it does nothing, and exits with 0 at SIGTERM. With `HOSTILE_STAMP=FILE` it appends
 //! `start NANOSECONDS PID`, the monotonic clock at its first instruction, and `end NANOSECONDS PID` right before it exits.
@@ -24,11 +25,12 @@ mod crowd;
 mod life;
 mod words;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use rustix::fs::FlockOperation;
 pub use words::Words;
 
 /// One line of a stamp file.
@@ -44,6 +46,13 @@ pub struct Stamp {
 pub enum StampKind {
     Start,
     End,
+    /// It was not the only one.
+    Beside,
+}
+
+/// The exit code that tells which process it was.
+pub fn code_of(pid: i32) -> u8 {
+    u8::try_from(pid.rem_euclid(256)).unwrap_or(0)
 }
 
 /// CLOCK_MONOTONIC in nanoseconds, the clock that all stamps are made with.
@@ -60,6 +69,7 @@ pub fn stamps(path: &Path) -> Vec<Stamp> {
         let kind = match words.next()? {
             "start" => StampKind::Start,
             "end" => StampKind::End,
+            "beside" => StampKind::Beside,
             _ => return None,
         };
         Some(Stamp { kind, at_ns: words.next()?.parse().ok()?, pid: words.next()?.parse().ok()? })
@@ -70,6 +80,14 @@ pub fn stamps(path: &Path) -> Vec<Stamp> {
 
 /// The whole program. `started_ns` is the time of its first instruction.
 pub fn main(started_ns: u64) -> ExitCode {
+    // Whoever asks is no start. `HOSTILE_VERSION`: what is done instead, in the same words.
+    if std::env::args().nth(1).is_some_and(|arg| arg == "--version") {
+        let Ok(words) = std::env::var("HOSTILE_VERSION") else {
+            let said = std::io::stdout().write_all(b"autopilot 0.0.0 (hostile)\n");
+            return ExitCode::from(u8::from(said.is_err()));
+        };
+        return ExitCode::from(Words::parse(&words).map_or(2, |words| life::live(&words)));
+    }
     stamp("start", started_ns);
     let words = match read_words() {
         Ok(words) => words,
@@ -78,6 +96,8 @@ pub fn main(started_ns: u64) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // Held until it ends.
+    let _alone = words.alone.then(be_alone);
     let code = life::live(&words);
     stamp("end", monotonic_ns());
     ExitCode::from(code)
@@ -88,6 +108,17 @@ fn stamp(kind: &str, at_ns: u64) {
     let line = format!("{kind} {at_ns} {}\n", std::process::id());
     let file = OpenOptions::new().create(true).append(true).open(path);
     file.and_then(|mut file| file.write_all(line.as_bytes())).expect("write the stamp");
+}
+
+/// A lock of our own: whoever starts two workers at once is not believed on the strength of its own locks.
+fn be_alone() -> Option<File> {
+    let mut path = std::env::var_os("HOSTILE_STAMP")?;
+    path.push(".alone");
+    let file = OpenOptions::new().create(true).append(true).open(path).expect("open the lock");
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        stamp("beside", monotonic_ns());
+    }
+    Some(file)
 }
 
 fn read_words() -> Result<Words, String> {

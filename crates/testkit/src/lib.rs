@@ -8,12 +8,16 @@
 pub mod binaries;
 pub mod claude;
 pub mod control;
+pub mod days;
 pub mod ends;
 pub mod fake_api;
 pub mod floor;
 pub mod home;
 pub mod hostile;
+pub mod kill_loop;
 pub mod netns;
 pub mod processes;
+pub mod pty;
+pub mod random;
 pub mod rlog;
 pub mod vitals;

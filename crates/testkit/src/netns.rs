@@ -29,13 +29,29 @@ const DEADLINE: Duration = Duration::from_secs(180);
 pub fn isolated<Body: FnOnce()>(body: Body) {
     match std::env::var_os(PROOF_VARIABLE) {
         Some(proof) => {
-            assert_only_loopback();
-            raise_loopback().expect("raise the loopback interface");
+            raise();
             File::create(proof).expect("note that the test was found");
             body();
         }
         None => run_again_in_namespace(&test_name::<Body>()),
     }
+}
+
+/// The start of a command line that runs a program in such a namespace; the program is to call [`raise`] first.
+///
+/// # Panics
+/// When this machine allows no namespace.
+pub fn command() -> Command {
+    namespace_command()
+}
+
+/// In the namespace: makes loopback usable.
+///
+/// # Panics
+/// Outside of one, and when that can't be done.
+pub fn raise() {
+    assert_only_loopback();
+    raise_loopback().expect("raise the loopback interface");
 }
 
 /// Whether this process is the second one, inside of the namespace.

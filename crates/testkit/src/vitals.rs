@@ -28,6 +28,11 @@ pub fn pss_kib(pid: i32) -> u64 {
     kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
 }
 
+/// The memory that it has resident.
+pub fn rss_kib(pid: i32) -> u64 {
+    kib(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
 /// The most memory that it ever had resident.
 pub fn peak_rss_kib(pid: i32) -> u64 {
     kib(&format!("/proc/{pid}/status"), "VmHWM:")

@@ -21,6 +21,17 @@ pub struct Request {
     pub v: u32,
     /// What is asked.
     pub verb: Verb,
+    /// For [`Verb::Upgrade`]: the program, by its absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+}
+
+impl Request {
+    /// One that needs nothing but its verb.
+    #[must_use]
+    pub fn new(verb: Verb) -> Self {
+        Self { v: VERSION, verb, program: None }
+    }
 }
 
 /// The verbs.
@@ -37,6 +48,11 @@ pub enum Verb {
     RestartWorker,
     /// End the worker and the daemon.
     Stop,
+    /// End the daemon, and leave the worker as it is. A verb of its own: a daemon that does not know it must not take it
+    /// for a plain stop.
+    StopKeepWorker,
+    /// Become another program, and leave the worker as it is.
+    Upgrade,
 }
 
 /// The answer: exactly one of the members besides `v` is there.
@@ -131,6 +147,24 @@ pub struct Status {
     pub memory_band: String,
     /// The program that is run as the worker, and what chose it.
     pub worker_binary: String,
+    /// What its copy answered to `--version`.
+    pub worker_version: Option<String>,
+    /// The copy's hash.
+    pub worker_sha256: Option<String>,
+    /// `candidate`, `good` or `quarantined`.
+    pub worker_standing: Option<String>,
+    /// Of a candidate in place of a proven binary: starts that count against it.
+    pub worker_attempts: u32,
+    /// A newer binary that was given up, and why, for people.
+    pub rolled_back: Option<String>,
+    /// What the agent's copy answered to `--version`; absent if the worker looks for the agent itself.
+    pub agent_version: Option<String>,
+    /// That copy's hash.
+    pub agent_sha256: Option<String>,
+    /// `candidate`, `good` or `quarantined`.
+    pub agent_standing: Option<String>,
+    /// A newer agent that was given up, and why, for people.
+    pub agent_rolled_back: Option<String>,
     /// How the last runs ended, newest first.
     pub last_exits: Vec<LastExit>,
     /// When the next attempt is due, if one waits.

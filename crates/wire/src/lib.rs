@@ -3,5 +3,8 @@
 
 pub mod claude;
 pub mod control;
+pub mod handover;
+pub mod journal;
+pub mod redact;
 pub mod rlog;
 pub mod run;

@@ -20,6 +20,7 @@
 //! @end tokens_in=240 tokens_out=84 cost_usd=0.0015 reason=done
 //! ```
 
+pub mod read;
 mod text;
 
 use std::fmt::{self, Display, Write};

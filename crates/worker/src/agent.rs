@@ -54,7 +54,8 @@ fn check(path: PathBuf) -> Result<PathBuf, Missing> {
 }
 
 /// What the agent is asked, in words.
-pub(crate) fn prompt(prompt: Prompt, task: &str, full_auto: bool) -> String {
+/// `record`: what the logs say of the sessions before, in lines. `rejection`: what the project's own check said.
+pub(crate) fn prompt(prompt: Prompt, task: &str, record: &str, full_auto: bool, rejection: &str) -> String {
     match prompt {
         Prompt::Task => task.to_owned(),
         Prompt::Continue => {
@@ -68,10 +69,22 @@ pub(crate) fn prompt(prompt: Prompt, task: &str, full_auto: bool) -> String {
             let end = if full_auto { " If everything is done, reply with only AUTOPILOT: DONE" } else { "" };
             format!("{start}{end}")
         }
-        Prompt::HandOver => format!(
-            "{task}\n\n(An earlier session worked on this and could not go on. Check first what is already done, and do not do it \
-             twice.)"
+        Prompt::Rejected => format!(
+            "Your result is not accepted: the project's own check, run in a clean checkout of it, fails. The end of what it says:\n\n\
+             {rejection}\n\nMend what is wrong, and do not change the check itself unless the task asks for it. If it is mended, \
+             reply with only AUTOPILOT: DONE"
         ),
+        Prompt::HandOver => {
+            let record = if record.is_empty() {
+                String::new()
+            } else {
+                format!("Its record ends like this, the newest last:\n{record}\n")
+            };
+            format!(
+                "{task}\n\n(An earlier session worked on this and could not go on. {record}Check first what is already done, and do \
+                 not do it twice.)"
+            )
+        }
     }
 }
 
@@ -81,6 +94,8 @@ pub(crate) struct Call<'a> {
     pub(crate) cli: &'a Path,
     pub(crate) launch: Launch,
     pub(crate) session: &'a str,
+    /// Of which it is to be a copy.
+    pub(crate) copied: Option<&'a str>,
     pub(crate) prompt: &'a str,
     pub(crate) model: &'a str,
     pub(crate) full_auto: bool,
@@ -88,6 +103,21 @@ pub(crate) struct Call<'a> {
     pub(crate) mark: &'a str,
     /// How often it tries a request again, if somebody chose.
     pub(crate) retries: Option<&'a str>,
+    /// The server with the queue's tools.
+    pub(crate) mcp_config: Option<&'a str>,
+}
+
+/// The name of that server.
+pub(crate) const SERVER: &str = "autopilot";
+
+/// Its description, for `--mcp-config`. `task`: what the session is for.
+pub(crate) fn mcp_config(program: &Path, database: &Path, task: Option<i64>) -> String {
+    let mut args = vec!["mcp".to_owned(), "--database".to_owned(), database.to_string_lossy().into_owned()];
+    if let Some(id) = task {
+        args.extend(["--task".to_owned(), id.to_string()]);
+    }
+    let server = serde_json::json!({ "type": "stdio", "command": program.to_string_lossy(), "args": args });
+    serde_json::json!({ "mcpServers": { SERVER: server } }).to_string()
 }
 
 /// See [`crate::Environment::cli_retries`].
@@ -102,18 +132,22 @@ pub(crate) fn program(call: &Call<'_>) -> Program {
         argv.push(call.prompt.into());
     }
     argv.extend(["--output-format", "stream-json", "--verbose", "--include-partial-messages"].map(OsString::from));
-    let session_flag = match call.launch.session {
-        Session::Fresh | Session::SameId => "--session-id",
-        Session::Resume => "--resume",
-    };
-    argv.extend(
-        [session_flag, call.session, "--model", call.model, "--dangerously-skip-permissions"].map(OsString::from),
-    );
+    match (call.launch.session, call.copied) {
+        (Session::Fork, Some(copied)) => {
+            argv.extend(["--resume", copied, "--fork-session", "--session-id"].map(OsString::from));
+        }
+        (Session::Fresh | Session::SameId | Session::Fork, _) => argv.push("--session-id".into()),
+        (Session::Resume, _) => argv.push("--resume".into()),
+    }
+    argv.extend([call.session, "--model", call.model, "--dangerously-skip-permissions"].map(OsString::from));
     if let Some(turns) = call.launch.max_turns {
         argv.extend(["--max-turns".into(), turns.to_string().into()]);
     }
     if let Some(micros) = call.launch.max_cost_micros {
         argv.extend(["--max-budget-usd".into(), format!("{:.6}", dollars(micros)).into()]);
+    }
+    if let Some(config) = call.mcp_config {
+        argv.extend(["--mcp-config", config].map(OsString::from));
     }
     if call.full_auto {
         argv.extend(["--append-system-prompt", AGREEMENT].map(OsString::from));
@@ -121,16 +155,24 @@ pub(crate) fn program(call: &Call<'_>) -> Program {
     if looks_like_an_option {
         argv.extend(["--", call.prompt].map(OsString::from));
     }
-    let mut env: Vec<(OsString, OsString)> = vec![
-        ("DISABLE_AUTOUPDATER".into(), "1".into()),
-        (MARK.into(), call.mark.into()),
-        ("CLAUDE_CODE_MAX_RETRIES".into(), call.retries.unwrap_or(RETRIES).into()),
-    ];
+    let mut env = environment(call.mark);
+    env.push(("CLAUDE_CODE_MAX_RETRIES".into(), call.retries.unwrap_or(RETRIES).into()));
     if os::process::effective_uid() == 0 {
         // Without it the CLI refuses --dangerously-skip-permissions to root.
         env.push(("IS_SANDBOX".into(), "1".into()));
     }
     Program { argv, env, env_remove: NOT_FOR_THE_CLI.map(OsString::from).to_vec() }
+}
+
+fn environment(mark: &str) -> Vec<(OsString, OsString)> {
+    vec![("DISABLE_AUTOUPDATER".into(), "1".into()), (MARK.into(), mark.into())]
+}
+
+/// Asks the CLI whether it is logged in: by its exit code, and in words that change when somebody logs in otherwise. No
+/// request is made.
+pub(crate) fn probe(cli: &Path, mark: &str) -> Program {
+    let argv = vec![cli.into(), "auth".into(), "status".into()];
+    Program { argv, env: environment(mark), env_remove: NOT_FOR_THE_CLI.map(OsString::from).to_vec() }
 }
 
 #[cfg(test)]
@@ -143,11 +185,13 @@ mod tests {
             cli: Path::new("/bin/claude"),
             launch,
             session: "7f1c2a90-5b1e-4c3f-9a54-0d6b8f3e2a11",
+            copied: (session == Session::Fork).then_some("0a1c2a90-5b1e-4c3f-9a54-0d6b8f3e2a11"),
             prompt,
             model: "sonnet",
             full_auto: false,
             mark: "m",
             retries: None,
+            mcp_config: None,
         };
         program(&call).argv.into_iter().map(|word| word.into_string().unwrap()).collect()
     }
@@ -159,6 +203,11 @@ mod tests {
             --max-turns 7 --max-budget-usd 0.001480";
         assert_eq!(argv("go", Session::Fresh, Some(7), Some(1_480)).join(" "), expected);
         assert!(argv("go", Session::Resume, None, None).join(" ").contains("--resume 7f1c2a90"));
+        let fork = argv("go", Session::Fork, None, None).join(" ");
+        assert!(
+            fork.contains("--resume 0a1c2a90-5b1e-4c3f-9a54-0d6b8f3e2a11 --fork-session --session-id 7f1c2a90"),
+            "{fork}"
+        );
     }
 
     #[test]
@@ -193,7 +242,18 @@ mod tests {
             let launch =
                 Launch { session: Session::Fresh, prompt: Prompt::Task, max_turns: None, max_cost_micros: None };
             let (cli, session, prompt, model, mark) = (Path::new("/bin/claude"), "s", "p", "sonnet", "m");
-            let call = Call { cli, launch, session, prompt, model, full_auto: false, mark, retries: chosen };
+            let call = Call {
+                cli,
+                launch,
+                session,
+                copied: None,
+                prompt,
+                model,
+                full_auto: false,
+                mark,
+                retries: chosen,
+                mcp_config: None,
+            };
             let env = program(&call).env;
             env.into_iter().find(|(name, _)| name == "CLAUDE_CODE_MAX_RETRIES").map(|(_, value)| value)
         };

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use wire::redact::{Redactor, is_secret_name};
+
 /// What the worker takes from its environment. Nothing else in this crate looks at it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
@@ -16,6 +18,8 @@ pub struct Environment {
     pub claude: Option<OsString>,
     /// `AUTOPILOTD_SUPERVISED=1`: a supervisor started us.
     pub supervised: bool,
+    /// `AUTOPILOT_CLAUDE_PROBATION=1`: the CLI is on trial, and the supervisor has another one.
+    pub claude_on_trial: bool,
     /// `AUTOPILOT_RUN_ID`: the supervisor's name for this run, for the logs.
     pub run_id: Option<String>,
     /// `NOTIFY_SOCKET`: where heartbeats go (sd_notify).
@@ -30,6 +34,12 @@ pub struct Environment {
     /// `CLAUDE_CODE_MAX_RETRIES`: how often the CLI itself tries a request again. Default: 3, because the worker waits and
     /// tries again, too; with the CLI's own default of 10, a key that is refused would be told of after minutes only.
     pub cli_retries: Option<String>,
+    /// `NO_COLOR` is set: no colours anywhere.
+    pub no_color: bool,
+    /// `TERM`: what the terminal can.
+    pub term: Option<OsString>,
+    /// Variables with secret-looking names: what they hold is written nowhere.
+    pub secrets: Vec<(String, String)>,
 }
 
 impl Environment {
@@ -42,6 +52,9 @@ impl Environment {
                 continue;
             }
             let text = value.to_str();
+            if let Some(text) = text.filter(|_| is_secret_name(name)) {
+                env.secrets.push((name.to_owned(), text.to_owned()));
+            }
             let number = || text.and_then(|text| text.parse().ok());
             match name {
                 "AUTOPILOT_HOME" => env.home = Some(value.into()),
@@ -49,8 +62,11 @@ impl Environment {
                 "PATH" => env.path = Some(value),
                 "AUTOPILOT_CLAUDE" => env.claude = Some(value),
                 "AUTOPILOTD_SUPERVISED" => env.supervised = text != Some("0"),
+                "AUTOPILOT_CLAUDE_PROBATION" => env.claude_on_trial = text != Some("0"),
                 "AUTOPILOT_RUN_ID" => env.run_id = text.map(str::to_owned),
                 "NOTIFY_SOCKET" => env.notify_socket = Some(value),
+                "NO_COLOR" => env.no_color = true,
+                "TERM" => env.term = Some(value),
                 "WATCHDOG_USEC" => env.watchdog_usec = number(),
                 "AUTOPILOT_MODEL_SILENCE_MS" => env.model_silence_ms = number(),
                 "CLAUDE_CODE_MAX_RETRIES" => env.cli_retries = text.map(str::to_owned),
@@ -59,6 +75,23 @@ impl Environment {
             }
         }
         env
+    }
+
+    /// A terminal may be written to in colour.
+    #[must_use]
+    pub fn colour(&self) -> bool {
+        !self.no_color && self.redraws()
+    }
+
+    /// A terminal understands what moves its cursor.
+    pub(crate) fn redraws(&self) -> bool {
+        self.term.as_deref().is_some_and(|term| term != "dumb")
+    }
+
+    /// What stands before everything that is written.
+    #[must_use]
+    pub fn redactor(&self) -> Redactor {
+        Redactor::with_environment(self.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
     /// Where autopilot keeps its state; `None` if neither `AUTOPILOT_HOME` nor `HOME` is set.
@@ -96,7 +129,9 @@ mod tests {
                 ("WATCHDOG_USEC", "300000000"),
                 ("AUTOPILOT_MODEL_SILENCE_MS", "soon"),
                 ("AUTOPILOTD_SUPERVISED", "1"),
+                ("AUTOPILOT_CLAUDE_PROBATION", "1"),
                 ("OTHER", "x"),
+                ("SHOP_API_KEY", "k-1"),
             ]
             .map(|(name, value)| (name.into(), value.into())),
         );
@@ -104,6 +139,8 @@ mod tests {
             user_home: Some("/home/ada".into()),
             watchdog_usec: Some(300_000_000),
             supervised: true,
+            claude_on_trial: true,
+            secrets: vec![("SHOP_API_KEY".to_owned(), "k-1".to_owned())],
             ..Environment::default()
         };
         assert_eq!(env, expected);

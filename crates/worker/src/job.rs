@@ -6,8 +6,14 @@ use std::path::{Path, PathBuf};
 use os::files::{Durability, Lock, Locked, create_private_folder, write_atomic};
 use serde::{Deserialize, Serialize};
 
+use crate::errand::Place;
+use crate::ledger::QUEUE_ACCOUNT;
+
 /// The version of `work.json` that this program writes. 1: the first.
 const VERSION: u32 = 1;
+
+/// So many logs of a job are remembered.
+pub(crate) const REMEMBERED_LOGS: usize = 3;
 
 /// What is to be done, and how far it is. `work.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +21,7 @@ pub(crate) struct Job {
     pub(crate) version: u32,
     /// Its name in the ledger.
     pub(crate) id: String,
+    /// Without secrets, as everything that is written.
     pub(crate) prompt: String,
     pub(crate) status: Status,
     /// The agent's session: on disk before the agent starts.
@@ -23,9 +30,33 @@ pub(crate) struct Job {
     /// The log that has no `@end` yet.
     #[serde(default)]
     pub(crate) rlog: Option<String>,
-    /// The agent's process, to be ended if we die and it does not.
+    /// The newest logs, newest first: for a session that can't ask the one before.
+    #[serde(default)]
+    pub(crate) logs: Vec<String>,
+    /// Failures in a row.
+    #[serde(default)]
+    pub(crate) failures: u32,
+    /// What speaks against the session: `policy::work::Strikes`.
+    #[serde(default)]
+    pub(crate) strikes: u32,
+    /// A usage limit ends then, in ms since 1970; nothing is asked before.
+    #[serde(default)]
+    pub(crate) limit_until_unix_ms: Option<u64>,
+    /// The agent's process, or that of an errand, to be ended if we die and it does not.
     #[serde(default)]
     pub(crate) cli: Option<CliProcess>,
+    /// The task of the queue that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) task: Option<TaskWork>,
+}
+
+/// What is to be known of a task after a crash; all else is in the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TaskWork {
+    pub(crate) id: i64,
+    pub(crate) title: String,
+    #[serde(default)]
+    pub(crate) place: Place,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,8 +77,26 @@ pub(crate) struct CliProcess {
 }
 
 impl Job {
+    /// Whose money it spends.
+    pub(crate) fn account(&self) -> &str {
+        if self.task.is_some() { QUEUE_ACCOUNT } else { &self.id }
+    }
+
     pub(crate) fn new(id: String, prompt: String) -> Self {
-        Self { version: VERSION, id, prompt, status: Status::Unfinished, session: None, rlog: None, cli: None }
+        Self {
+            version: VERSION,
+            id,
+            prompt,
+            status: Status::Unfinished,
+            session: None,
+            rlog: None,
+            logs: Vec::new(),
+            failures: 0,
+            strikes: 0,
+            limit_until_unix_ms: None,
+            cli: None,
+            task: None,
+        }
     }
 }
 
@@ -55,7 +104,7 @@ impl Job {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Loaded {
     Nothing,
-    Job(Job),
+    Job(Box<Job>),
     /// It could not be read as a job; it was moved there.
     Damaged(PathBuf),
     /// A later version of this program wrote it.
@@ -95,10 +144,6 @@ impl Project {
         }
     }
 
-    pub(crate) fn ledger_path(&self) -> PathBuf {
-        self.folder.join("ledger.jsonl")
-    }
-
     fn job_path(&self) -> PathBuf {
         self.folder.join("work.json")
     }
@@ -118,7 +163,7 @@ impl Project {
             Ok(_) | Err(_) => {}
         }
         match serde_json::from_slice(&bytes) {
-            Ok(job) => Ok(Loaded::Job(job)),
+            Ok(job) => Ok(Loaded::Job(Box::new(job))),
             Err(_) => {
                 let aside = self.free_name("work-damaged");
                 std::fs::rename(self.job_path(), &aside)?;
@@ -177,7 +222,7 @@ mod tests {
         let mut job = Job::new("j".into(), "do\n\"it\"".into());
         job.cli = Some(CliProcess { pid: 1, start_ticks: 2, boot_id: "b".into(), mark: "m".into() });
         project.save(&job, Durability::Power).unwrap();
-        assert_eq!(project.load().unwrap(), Loaded::Job(job));
+        assert_eq!(project.load().unwrap(), Loaded::Job(Box::new(job)));
     }
 
     #[test]

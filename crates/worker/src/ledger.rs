@@ -1,54 +1,28 @@
-//! What the job has used up: an append-only file, replayed at the start, so that turns and budget hold over sessions, crashes
-//! and restarts.
+//! What the job has used up: in the queue's database, so that turns and budget hold over sessions, crashes and restarts.
 //!
-//! Version 1, one JSON object a line. `start` comes before a process is started, `use` at every answer (again when its final
-//! counts are known: the last one of an id holds), `result` with what the CLI itself says it cost. The uses of a process that
-//! died without a result are priced by [`crate::price`].
+//! What counts for the running job is kept in memory, too, by the same rules: a disk that is full for an hour must not let a budget be
+//! exceeded. The uses of a process that died without a result are priced by what the agent said before of the same model, else by
+//! [`crate::price`]; and a request that it had sent and whose answer nobody saw counts like the answer before it.
+
+mod old;
 
 use std::collections::HashMap;
-use std::io;
 use std::path::Path;
 
 use policy::work::Spent;
-use serde::{Deserialize, Serialize};
-use wire::claude::Usage;
+use policy::work::budget::Window;
+use queue::{Entry, Error, Price, Queue, Tokens, Totals};
+use wire::claude::{Ending, ModelCost, Usage};
 
-use crate::append::Appender;
-use crate::price::estimate_micros;
+use crate::calendar::Stretch;
+use crate::price::listed_micros;
+use crate::settings::Budgets;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "t", rename_all = "kebab-case")]
-pub(crate) enum Record {
-    /// A log was opened: what follows is told in its `@end`.
-    Log { v: u32, job: String, rlog: String },
-    /// A process of the agent is about to be started.
-    Start { v: u32, job: String, session: String },
-    /// An answer.
-    Use {
-        v: u32,
-        job: String,
-        id: String,
-        model: String,
-        /// Of the main agent: a turn.
-        main: bool,
-        input: u64,
-        output: u64,
-        cache_write: u64,
-        cache_read: u64,
-    },
-    /// A process said what it cost, this result alone and its session in all.
-    Result { v: u32, job: String, cost_micros: Option<u64>, total_micros: Option<u64> },
-}
+/// The account of all tasks of a queue.
+pub const QUEUE_ACCOUNT: &str = "queue";
 
-const VERSION: u32 = 1;
-
-impl Record {
-    fn job(&self) -> &str {
-        match self {
-            Self::Log { job, .. } | Self::Start { job, .. } | Self::Use { job, .. } | Self::Result { job, .. } => job,
-        }
-    }
-}
+/// Entries that wait for a disk that takes them; the oldest are given up first. They still count until the worker ends.
+const MAX_UNWRITTEN: usize = 10_000;
 
 #[derive(Debug, Clone)]
 struct Answer {
@@ -57,14 +31,10 @@ struct Answer {
     main: bool,
     /// What it is thought to cost, until a result has told; then 0.
     unsettled_micros: u64,
-}
-
-/// Tokens and money of a stretch of work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Totals {
-    pub(crate) tokens_in: u64,
-    pub(crate) tokens_out: u64,
-    pub(crate) cost_micros: u64,
+    /// More of it than its beginning was heard.
+    heard: bool,
+    /// Until its final counts are told it is thought to be as long as the longest before it: it may be cut off.
+    is_open: bool,
 }
 
 #[derive(Debug, Default)]
@@ -79,9 +49,16 @@ struct Tally {
     answers: HashMap<String, Answer>,
     /// The totals when the current log was opened.
     log_began: Totals,
-    /// What each session had cost in all at its last result; the CLI keeps counting when it resumes one.
-    session_totals: HashMap<String, u64>,
-    session: String,
+    /// What the session had cost in all at its last result; the CLI keeps counting when it resumes one.
+    session_total: u64,
+    /// What was spent before this time does not count.
+    since_ms: u64,
+    /// Requests whose answers nobody saw, and for which there is no price yet.
+    unpriced: u64,
+    /// Tokens of the longest answer so far.
+    longest: u64,
+    /// The running process has such a request, and that is told.
+    unanswered: bool,
 }
 
 impl Tally {
@@ -90,50 +67,35 @@ impl Tally {
         Totals { tokens_in, tokens_out, cost_micros: self.settled_micros + self.unsettled_micros }
     }
 
-    fn take(&mut self, record: &Record) {
-        match record {
-            Record::Log { .. } => self.log_began = self.totals(),
-            Record::Start { session, .. } => {
-                // The process before has said all that it ever will.
-                self.settled_micros += std::mem::take(&mut self.unsettled_micros);
-                self.answers.clear();
-                self.session.clone_from(session);
+    fn start(&mut self, session_total: u64) {
+        // The process before has said all that it ever will.
+        self.settled_micros += std::mem::take(&mut self.unsettled_micros);
+        self.answers.clear();
+        self.session_total = session_total;
+        self.unanswered = false;
+    }
+
+    fn answer(&mut self, id: &str, answer: Answer) {
+        let (usage, main) = (answer.usage, answer.main);
+        self.unsettled_micros += answer.unsettled_micros;
+        self.settled_micros += std::mem::take(&mut self.unpriced) * answer.unsettled_micros;
+        match self.answers.insert(id.to_owned(), answer) {
+            Some(before) => {
+                self.unsettled_micros -= before.unsettled_micros;
+                self.tokens_in = self.tokens_in.saturating_sub(tokens_in(before.usage));
+                self.tokens_out = self.tokens_out.saturating_sub(before.usage.output_tokens);
             }
-            Record::Use { id, model, main, input, output, cache_write, cache_read, .. } => {
-                let usage = Usage {
-                    input_tokens: *input,
-                    output_tokens: *output,
-                    cache_write_tokens: *cache_write,
-                    cache_read_tokens: *cache_read,
-                };
-                let unsettled_micros = estimate_micros(model, usage);
-                let answer = Answer { model: model.clone(), usage, main: *main, unsettled_micros };
-                self.unsettled_micros += unsettled_micros;
-                let before = self.answers.insert(id.clone(), answer);
-                match before {
-                    Some(before) => {
-                        self.unsettled_micros -= before.unsettled_micros;
-                        self.tokens_in = self.tokens_in.saturating_sub(tokens_in(before.usage));
-                        self.tokens_out = self.tokens_out.saturating_sub(before.usage.output_tokens);
-                    }
-                    None => self.turns += u64::from(*main),
-                }
-                self.tokens_in += tokens_in(usage);
-                self.tokens_out += usage.output_tokens;
-            }
-            Record::Result { cost_micros, total_micros, .. } => {
-                let before = self.session_totals.get(&self.session).copied().unwrap_or(0);
-                let by_total = total_micros.map(|total| total.saturating_sub(before));
-                // A cost of 0 for answers that were given is a gap in the CLI's own books.
-                let told = cost_micros.or(by_total).filter(|cost| *cost > 0);
-                let thought = std::mem::take(&mut self.unsettled_micros);
-                self.settled_micros += told.unwrap_or(thought);
-                self.answers.values_mut().for_each(|answer| answer.unsettled_micros = 0);
-                if let Some(total) = total_micros {
-                    self.session_totals.insert(self.session.clone(), *total);
-                }
-            }
+            None => self.turns += u64::from(main),
         }
+        self.tokens_in += tokens_in(usage);
+        self.tokens_out += usage.output_tokens;
+    }
+
+    fn result(&mut self, cost_micros: Option<u64>, total_micros: Option<u64>) {
+        let thought = std::mem::take(&mut self.unsettled_micros);
+        self.settled_micros += queue::told(cost_micros, total_micros, self.session_total).unwrap_or(thought);
+        self.answers.values_mut().for_each(|answer| answer.unsettled_micros = 0);
+        self.session_total = total_micros.unwrap_or(self.session_total);
     }
 }
 
@@ -141,45 +103,91 @@ fn tokens_in(usage: Usage) -> u64 {
     usage.input_tokens + usage.cache_write_tokens + usage.cache_read_tokens
 }
 
-/// The ledger of one job in a project's file.
+/// The ledger of one job or of the queue.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    job: String,
-    file: Appender,
+    account: String,
+    db: Queue,
     tally: Tally,
-    /// Records that could not be written; they still count.
-    unwritten: Vec<u8>,
+    /// By model.
+    prices: HashMap<String, Price>,
+    /// Entries that could not be written; they still count.
+    unwritten: Vec<Entry>,
 }
 
 impl Ledger {
-    /// Opens the file and replays what concerns this job. A torn last line is moved to a file beside it.
-    pub(crate) fn open(path: &Path, job: &str) -> io::Result<Self> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
+    /// Opens the database and reads where the account stands. A ledger of an earlier version is taken over first.
+    pub(crate) fn open(folder: &Path, account: &str) -> Result<Self, Error> {
+        let mut db = Queue::create(&folder.join("queue.db"))?;
+        old::take_over(folder, &mut db)?;
+        let prices = db.prices()?.into_iter().map(|price| (price.model.clone(), price)).collect();
+        let mut ledger =
+            Self { account: account.to_owned(), db, tally: Tally::default(), prices, unwritten: Vec::new() };
+        ledger.read()?;
+        Ok(ledger)
+    }
+
+    fn read(&mut self) -> Result<(), Error> {
+        let account = self.db.account(&self.account)?;
+        let Totals { tokens_in, tokens_out, cost_micros } = account.totals;
+        let (turns, log_began, since_ms) = (account.turns, account.log_began, account.since_ms);
+        self.tally = Tally {
+            unpriced: account.unpriced,
+            longest: account.longest,
+            turns,
+            settled_micros: cost_micros,
+            tokens_in,
+            tokens_out,
+            log_began,
+            since_ms,
+            ..Tally::default()
         };
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let (lines, torn) = bytes.split_at(whole);
-        if !torn.is_empty() {
-            let mut aside = Appender::open(&path.with_extension("torn"), 0o600)?;
-            aside.append(&[torn, b"\n"].concat())?;
-            std::fs::OpenOptions::new().write(true).open(path)?.set_len(whole as u64)?;
+        Ok(())
+    }
+
+    /// Between two processes of the agent: whether somebody has the budget count afresh.
+    pub(crate) fn look_for_reset(&mut self) -> Result<(), Error> {
+        self.db.wait_for_writer()?;
+        if self.unwritten.is_empty() && self.db.counts_since_ms()? != self.tally.since_ms {
+            self.read()?;
         }
-        let mut tally = Tally::default();
-        for line in lines.split(|byte| *byte == b'\n') {
-            // A record of a later version, or damage: the rest still counts.
-            let Ok(record) = serde_json::from_slice::<Record>(line) else { continue };
-            if record.job() == job {
-                tally.take(&record);
-            }
-        }
-        let file = Appender::open(path, 0o600)?;
-        Ok(Self { job: job.to_owned(), file, tally, unwritten: Vec::new() })
+        Ok(())
+    }
+
+    pub(crate) fn account(&self) -> &str {
+        &self.account
     }
 
     pub(crate) fn spent(&self) -> Spent {
-        Spent { turns: self.tally.turns, cost_micros: self.tally.totals().cost_micros }
+        let cost_micros = self.tally.totals().cost_micros;
+        Spent { turns: self.tally.turns, cost_micros, ..Spent::default() }
+    }
+
+    /// What the whole project has spent in these stretches of time, against its budgets. `to_ms` makes a time of day one of the
+    /// loop's clock.
+    pub(crate) fn windows(
+        &self,
+        budgets: Budgets,
+        stretches: [Stretch; 3],
+        to_ms: impl Fn(u64) -> u64,
+    ) -> Result<[Window; 3], Error> {
+        let limits = [budgets.daily_micros, budgets.weekly_micros, budgets.monthly_micros];
+        let mut windows = [Window::default(); 3];
+        for ((window, limit_micros), stretch) in windows.iter_mut().zip(limits).zip(stretches) {
+            if limit_micros > 0 {
+                let spent_micros = self.db.spent_since(stretch.begins_ms)? + self.unwritten_micros();
+                *window = Window { limit_micros, spent_micros, ends_at_ms: to_ms(stretch.ends_ms) };
+            }
+        }
+        Ok(windows)
+    }
+
+    fn unwritten_micros(&self) -> u64 {
+        let micros = |entry: &Entry| match entry {
+            Entry::Use { thought_micros, .. } | Entry::Unanswered { thought_micros, .. } => *thought_micros,
+            Entry::Log { .. } | Entry::Start { .. } | Entry::Result { .. } => 0,
+        };
+        self.unwritten.iter().map(micros).sum()
     }
 
     /// Since the current log was opened.
@@ -192,29 +200,38 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn log_opened(&mut self, rlog: &Path) -> io::Result<()> {
-        let rlog = rlog.to_string_lossy().into_owned();
-        self.add(Record::Log { v: VERSION, job: self.job.clone(), rlog })
+    pub(crate) fn log_opened(&mut self, rlog: &Path) -> Result<(), Error> {
+        self.tally.log_began = self.tally.totals();
+        self.add(Entry::Log { path: rlog.to_string_lossy().into_owned(), totals: self.tally.log_began })
     }
 
-    /// Synced: what is spent after it must not be forgotten, even by a loss of power.
-    pub(crate) fn starting(&mut self, session: &str) -> io::Result<()> {
-        self.add(Record::Start { v: VERSION, job: self.job.clone(), session: session.to_owned() })?;
-        self.file.sync()
+    /// Before a process is started. What is spent after it must not be forgotten, even by a loss of power.
+    pub(crate) fn starting(&mut self, session: &str, task: Option<i64>) -> Result<(), Error> {
+        let session_total = self.db.session_micros(session);
+        self.tally.start(*session_total.as_ref().unwrap_or(&0));
+        self.add(Entry::Start { session: session.to_owned(), task })?;
+        session_total.map(|_| ())
     }
 
-    /// An answer was begun or its counts are known better. Says whether it is a new one.
-    pub(crate) fn answered(&mut self, id: &str, model: &str, main: bool, usage: Usage) -> (bool, io::Result<()>) {
-        let known = self.tally.answers.get(id);
-        if known.is_some_and(|answer| answer.usage == usage) {
-            return (false, Ok(()));
-        }
-        let new = known.is_none();
-        (new, self.write_use(id, model, main, usage))
+    /// An answer begins: from here on it is charged for.
+    pub(crate) fn begun(&mut self, id: &str, model: &str, main: bool, usage: Usage) -> Result<(), Error> {
+        if self.tally.answers.contains_key(id) { Ok(()) } else { self.write_use(id, model, main, usage, (false, true)) }
+    }
+
+    /// A piece of an answer. Says whether it is the first.
+    pub(crate) fn answered(&mut self, id: &str, model: &str, main: bool, usage: Usage) -> (bool, Result<(), Error>) {
+        let Some(known) = self.tally.answers.get_mut(id) else {
+            return (true, self.write_use(id, model, main, usage, (true, false)));
+        };
+        let new = !std::mem::replace(&mut known.heard, true);
+        let is_open = known.is_open;
+        let written =
+            if known.usage == usage { Ok(()) } else { self.write_use(id, model, main, usage, (true, is_open)) };
+        (new, written)
     }
 
     /// The final counts of an answer that was told before: the larger figure of each kind holds.
-    pub(crate) fn finished(&mut self, id: &str, usage: Usage) -> io::Result<()> {
+    pub(crate) fn finished(&mut self, id: &str, usage: Usage) -> Result<(), Error> {
         let Some(answer) = self.tally.answers.get(id).cloned() else { return Ok(()) };
         let usage = Usage {
             input_tokens: answer.usage.input_tokens.max(usage.input_tokens),
@@ -222,7 +239,11 @@ impl Ledger {
             cache_write_tokens: answer.usage.cache_write_tokens.max(usage.cache_write_tokens),
             cache_read_tokens: answer.usage.cache_read_tokens.max(usage.cache_read_tokens),
         };
-        if usage == answer.usage { Ok(()) } else { self.write_use(id, &answer.model, answer.main, usage) }
+        if usage == answer.usage && !answer.is_open {
+            return Ok(());
+        }
+        self.tally.longest = self.tally.longest.max(usage.output_tokens);
+        self.write_use(id, &answer.model, answer.main, usage, (answer.heard, false))
     }
 
     /// Whether this answer is one of the main agent.
@@ -230,44 +251,88 @@ impl Ledger {
         self.tally.answers.get(id).is_some_and(|answer| answer.main)
     }
 
-    pub(crate) fn result(&mut self, cost_usd: Option<f64>, total_usd: Option<f64>) -> io::Result<()> {
-        let (cost_micros, total_micros) = (cost_usd.and_then(micros), total_usd.and_then(micros));
-        self.add(Record::Result { v: VERSION, job: self.job.clone(), cost_micros, total_micros })
+    pub(crate) fn result(&mut self, ending: &Ending<'_>) -> Result<(), Error> {
+        let (cost_micros, total_micros) = (ending.cost_usd.and_then(micros), ending.total_cost_usd.and_then(micros));
+        let prices: Vec<Price> = ending.models.iter().filter_map(price).collect();
+        let corrects = prices.iter().any(|price| !self.prices.contains_key(&price.model));
+        self.tally.result(cost_micros, total_micros);
+        self.prices.extend(prices.iter().map(|price| (price.model.clone(), price.clone())));
+        self.add(Entry::Result { cost_micros, total_micros, prices })?;
+        if corrects {
+            self.tally.settled_micros = self.db.account(&self.account)?.totals.cost_micros;
+        }
+        Ok(())
     }
 
-    fn write_use(&mut self, id: &str, model: &str, main: bool, usage: Usage) -> io::Result<()> {
-        self.add(Record::Use {
-            v: VERSION,
-            job: self.job.clone(),
-            id: id.to_owned(),
-            model: model.to_owned(),
-            main,
-            input: usage.input_tokens,
-            output: usage.output_tokens,
-            cache_write: usage.cache_write_tokens,
-            cache_read: usage.cache_read_tokens,
-        })
-    }
-
-    fn add(&mut self, record: Record) -> io::Result<()> {
-        self.tally.take(&record);
-        let mut line = serde_json::to_vec(&record)?;
-        line.push(b'\n');
-        // What a full disk refused goes first, once there is space again.
-        if self.unwritten.is_empty() {
-            let written = self.file.append(&line);
-            if written.is_err() {
-                self.unwritten = line;
+    /// The process has died, or its worker before it, while it waited for an answer.
+    pub(crate) fn unanswered(&mut self) -> Result<(), Error> {
+        if std::mem::replace(&mut self.tally.unanswered, true) {
+            return Ok(());
+        }
+        let newest = self.db.newest_answer(&self.account)?;
+        let (model, thought_micros) = match newest {
+            Some((model, tokens)) => {
+                let micros = self.thought_micros(&model, usage(tokens));
+                (model, micros)
             }
-            return written;
+            None => (String::new(), 0),
+        };
+        self.tally.settled_micros += thought_micros;
+        self.tally.unpriced += u64::from(model.is_empty());
+        self.add(Entry::Unanswered { model, thought_micros })
+    }
+
+    fn thought_micros(&self, model: &str, usage: Usage) -> u64 {
+        let listed = listed_micros(model, usage);
+        self.prices.get(model).map_or(listed, |price| price.of(listed))
+    }
+
+    fn write_use(
+        &mut self,
+        id: &str,
+        model: &str,
+        main: bool,
+        usage: Usage,
+        (heard, is_open): (bool, bool),
+    ) -> Result<(), Error> {
+        let output_tokens = if is_open { usage.output_tokens.max(self.tally.longest) } else { usage.output_tokens };
+        let unsettled_micros = self.thought_micros(model, Usage { output_tokens, ..usage });
+        self.tally.answer(id, Answer { model: model.to_owned(), usage, main, unsettled_micros, heard, is_open });
+        self.add(use_entry(id, model, main, usage, unsettled_micros))
+    }
+
+    fn add(&mut self, entry: Entry) -> Result<(), Error> {
+        if self.unwritten.len() == MAX_UNWRITTEN {
+            self.unwritten.remove(0);
         }
-        if self.unwritten.len() < 1 << 20 {
-            self.unwritten.extend_from_slice(&line);
-        }
-        self.file.append(&self.unwritten)?;
+        // What was refused goes first, once there is space again: all in one transaction.
+        self.unwritten.push(entry);
+        self.db.record(&self.account, &self.unwritten, os::clock::wall_ms())?;
         self.unwritten.clear();
         Ok(())
     }
+}
+
+fn use_entry(id: &str, model: &str, main: bool, usage: Usage, thought_micros: u64) -> Entry {
+    let tokens = Tokens {
+        input: usage.input_tokens,
+        output: usage.output_tokens,
+        cache_write: usage.cache_write_tokens,
+        cache_read: usage.cache_read_tokens,
+    };
+    Entry::Use { message: id.to_owned(), model: model.to_owned(), main, tokens, thought_micros }
+}
+
+fn usage(tokens: Tokens) -> Usage {
+    let Tokens { input, output, cache_write, cache_read } = tokens;
+    Usage { input_tokens: input, output_tokens: output, cache_write_tokens: cache_write, cache_read_tokens: cache_read }
+}
+
+/// What the agent says of a model, if that tells a price.
+fn price(told: &ModelCost<'_>) -> Option<Price> {
+    let told_micros = told.cost_usd.and_then(micros).filter(|micros| *micros > 0)?;
+    let listed_micros = Some(listed_micros(&told.model, told.usage)).filter(|micros| *micros > 0)?;
+    Some(Price { model: told.model.clone().into_owned(), told_micros, listed_micros })
 }
 
 /// Dollars as millionths, rounded up: a budget is a bound.
@@ -284,7 +349,7 @@ pub(crate) fn micros(usd: f64) -> Option<u64> {
 
 /// Millionths of a dollar as dollars.
 #[must_use]
-pub(crate) fn dollars(micros: u64) -> f64 {
+pub fn dollars(micros: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "exact up to nine billion dollars")]
     let micros = micros as f64;
     micros / 1_000_000.0
@@ -292,22 +357,37 @@ pub(crate) fn dollars(micros: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use wire::claude::{Decoded, Message, decode};
+
     use super::*;
 
     const USAGE: Usage = Usage { input_tokens: 100, output_tokens: 1, cache_write_tokens: 0, cache_read_tokens: 0 };
 
-    fn replayed(path: &Path) -> (Spent, Totals) {
-        let ledger = Ledger::open(path, "job").unwrap();
+    fn spent(turns: u64, cost_micros: u64) -> Spent {
+        Spent { turns, cost_micros, ..Spent::default() }
+    }
+
+    fn told(cost_usd: Option<f64>, total_cost_usd: Option<f64>) -> Ending<'static> {
+        Ending { cost_usd, total_cost_usd, ..ending() }
+    }
+
+    fn ending() -> Ending<'static> {
+        let Decoded::Message(Message::Result(ending)) = decode(br#"{"type":"result"}"#) else { panic!("a result") };
+        ending
+    }
+
+    fn replayed(folder: &Path) -> (Spent, Totals) {
+        let ledger = Ledger::open(folder, "job").unwrap();
         (ledger.spent(), ledger.log_totals())
     }
 
     #[test]
     fn what_was_spent_survives_restarts_and_counts_once() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ledger.jsonl");
-        let mut ledger = Ledger::open(&path, "job").unwrap();
+        let path = folder.path();
+        let mut ledger = Ledger::open(path, "job").unwrap();
         ledger.log_opened(Path::new("a.rlog")).unwrap();
-        ledger.starting("s1").unwrap();
+        ledger.starting("s1", None).unwrap();
         for expected in [true, false] {
             let (new, written) = ledger.answered("m1", "claude-sonnet-5-5", true, USAGE);
             written.unwrap();
@@ -317,54 +397,159 @@ mod tests {
         // Subagents cost, but their answers are no turns.
         ledger.answered("m2", "claude-haiku-4-5", false, USAGE).1.unwrap();
         let estimate = 100 * 3 + 50 * 15 + 100 + 5;
-        assert_eq!(ledger.spent(), Spent { turns: 1, cost_micros: estimate });
-        ledger.result(Some(0.0005), Some(0.0005)).unwrap();
-        assert_eq!(ledger.spent(), Spent { turns: 1, cost_micros: 500 });
+        assert_eq!(ledger.spent(), spent(1, estimate));
+        assert_eq!(replayed(path).0, spent(1, estimate));
+        ledger.result(&told(Some(0.0005), Some(0.0005))).unwrap();
+        assert_eq!(ledger.spent(), spent(1, 500));
         // The second process dies without a result: its answers are priced.
-        ledger.starting("s1").unwrap();
+        ledger.starting("s1", None).unwrap();
         ledger.answered("m3", "claude-sonnet-5-5", true, USAGE).1.unwrap();
-        let spent = Spent { turns: 2, cost_micros: 500 + 315 };
-        assert_eq!(ledger.spent(), spent);
         let totals = Totals { tokens_in: 300, tokens_out: 52, cost_micros: 815 };
-        assert_eq!(replayed(&path), (spent, totals));
-        // The third resumes the session; an older CLI tells only the session's total.
-        ledger.starting("s1").unwrap();
+        assert_eq!((ledger.spent(), ledger.log_totals()), (spent(2, 500 + 315), totals));
+        assert_eq!(replayed(path), (spent(2, 815), totals));
+        // The third resumes the session, in another worker; an older CLI tells only the session's total.
+        let mut ledger = Ledger::open(path, "job").unwrap();
+        ledger.starting("s1", None).unwrap();
         ledger.answered("m4", "claude-sonnet-5-5", true, USAGE).1.unwrap();
-        ledger.result(None, Some(0.0009)).unwrap();
-        assert_eq!(ledger.spent(), Spent { turns: 3, cost_micros: 815 + 400 });
+        ledger.result(&told(None, Some(0.0009))).unwrap();
+        assert_eq!(ledger.spent(), spent(3, 815 + 400));
         // A new log begins at nothing.
         ledger.log_opened(Path::new("b.rlog")).unwrap();
-        assert_eq!(replayed(&path).1, Totals::default());
-        assert_eq!(Ledger::open(&path, "other job").unwrap().spent(), Spent::default());
+        assert_eq!(replayed(path), (spent(3, 1_215), Totals::default()));
+        assert_eq!(Ledger::open(path, "other job").unwrap().spent(), Spent::default());
     }
 
     #[test]
-    fn a_torn_line_is_kept_aside_and_damage_in_the_middle_loses_nothing_else() {
+    fn a_result_without_a_cost_leaves_what_was_thought() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ledger.jsonl");
-        let whole = r#"{"t":"use","v":1,"job":"job","id":"m1","model":"claude-opus-4","main":true,"input":1,"output":1,"cache_write":0,"cache_read":0}"#;
-        let text = format!("{whole}\n%%%\n{{\"t\":\"telepathy\",\"job\":\"job\"}}\n{{\"t\":\"use\",\"v\":1,\"jo");
-        std::fs::write(&path, text).unwrap();
-        let mut ledger = Ledger::open(&path, "job").unwrap();
-        assert_eq!(ledger.spent(), Spent { turns: 1, cost_micros: 90 });
+        let mut ledger = Ledger::open(folder.path(), "job").unwrap();
+        ledger.starting("s", None).unwrap();
+        ledger.answered("m1", "claude-opus-4", true, USAGE).1.unwrap();
+        ledger.result(&told(Some(0.0), Some(0.0))).unwrap();
+        // A second result of the same process, in which something was done in the background.
         ledger.answered("m2", "claude-opus-4", true, USAGE).1.unwrap();
-        assert_eq!(replayed(&path).0.turns, 2);
-        let aside = std::fs::read_to_string(folder.path().join("ledger.torn")).unwrap();
-        assert_eq!(aside, "{\"t\":\"use\",\"v\":1,\"jo\n");
+        ledger.result(&told(Some(0.002), Some(0.002))).unwrap();
+        let thought = 100 * 15 + 75;
+        assert_eq!(ledger.spent(), spent(2, thought + 2_000));
+        assert_eq!(replayed(folder.path()).0, spent(2, thought + 2_000));
     }
 
     #[test]
-    fn a_full_disk_forgets_nothing() {
+    fn an_answer_counts_from_its_beginning_and_is_new_when_it_is_heard() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ledger.jsonl");
-        let mut ledger = Ledger::open(&path, "job").unwrap();
-        let file = std::mem::replace(&mut ledger.file, Appender::open(Path::new("/dev/full"), 0o600).unwrap());
-        assert!(ledger.starting("s").is_err());
+        let mut ledger = Ledger::open(folder.path(), "job").unwrap();
+        ledger.starting("s", None).unwrap();
+        ledger.begun("m1", "claude-sonnet-5-5", true, USAGE).unwrap();
+        assert_eq!(replayed(folder.path()).0, spent(1, 315));
+        for expected in [true, false] {
+            let (new, written) = ledger.answered("m1", "claude-sonnet-5-5", true, USAGE);
+            written.unwrap();
+            assert_eq!(new, expected);
+        }
+        ledger.begun("m1", "claude-sonnet-5-5", true, Usage::default()).unwrap();
+        assert_eq!(ledger.spent(), spent(1, 315));
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_counts_like_the_longest_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(folder.path(), "job").unwrap();
+        ledger.starting("s", None).unwrap();
+        ledger.begun("m1", "claude-sonnet-5-5", true, USAGE).unwrap();
+        ledger.finished("m1", Usage { output_tokens: 50, ..USAGE }).unwrap();
+        ledger.begun("m2", "claude-sonnet-5-5", true, USAGE).unwrap();
+        ledger.answered("m2", "claude-sonnet-5-5", true, USAGE).1.unwrap();
+        let (finished, whole) = (300 + 750, 300 + 750);
+        assert_eq!(ledger.spent(), spent(2, finished + whole));
+        let mut ledger = Ledger::open(folder.path(), "job").unwrap();
+        assert_eq!(ledger.spent(), spent(2, finished + whole));
+        ledger.starting("s", None).unwrap();
+        ledger.begun("m3", "claude-sonnet-5-5", true, USAGE).unwrap();
+        assert_eq!(ledger.spent(), spent(3, finished + whole + whole), "the next worker knows how long");
+        ledger.finished("m3", Usage { output_tokens: 2, ..USAGE }).unwrap();
+        assert_eq!(ledger.spent(), spent(3, finished + whole + 300 + 30), "until it is told");
+    }
+
+    #[test]
+    fn a_request_whose_answer_nobody_saw_counts_like_the_answer_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(folder.path(), "job").unwrap();
+        // The very first one has none before it: it is priced when there is one.
+        ledger.starting("s", None).unwrap();
+        ledger.unanswered().unwrap();
+        ledger.unanswered().unwrap();
+        assert_eq!(ledger.spent(), Spent::default());
+        ledger = Ledger::open(folder.path(), "job").unwrap();
+        ledger.starting("s", None).unwrap();
+        ledger.answered("m1", "claude-sonnet-5-5", true, USAGE).1.unwrap();
+        assert_eq!(ledger.spent(), spent(1, 630), "once for a process, however often it is told");
+        assert_eq!(replayed(folder.path()).0, spent(1, 630));
+        ledger.unanswered().unwrap();
+        assert_eq!(replayed(folder.path()).0, spent(1, 945));
+        assert_eq!(ledger.db.unanswered_since(0).unwrap(), (2, 630));
+        assert_eq!(ledger.db.spent_since(0).unwrap(), 945);
+    }
+
+    #[test]
+    fn the_agents_first_word_on_a_price_corrects_what_was_thought_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(folder.path(), "job").unwrap();
+        ledger.starting("s", None).unwrap();
+        ledger.answered("m1", "claude-sonnet-5-5", true, USAGE).1.unwrap();
+        ledger.unanswered().unwrap();
+        assert_eq!(ledger.spent(), spent(1, 630));
+        ledger.starting("s", None).unwrap();
+        ledger.answered("m2", "claude-sonnet-5-5", true, USAGE).1.unwrap();
+        let models = vec![ModelCost { model: "claude-sonnet-5-5".into(), usage: USAGE, cost_usd: Some(0.00021) }];
+        ledger.result(&Ending { models, ..told(Some(0.00021), Some(0.00021)) }).unwrap();
+        assert_eq!(ledger.spent(), spent(2, 630), "three answers at $2 and $10");
+        assert_eq!(replayed(folder.path()).0, spent(2, 630));
+        let mut ledger = Ledger::open(folder.path(), "job").unwrap();
+        ledger.starting("s", None).unwrap();
+        ledger.answered("m3", "claude-sonnet-5-5", true, USAGE).1.unwrap();
+        assert_eq!(ledger.spent(), spent(3, 840));
+    }
+
+    #[test]
+    fn a_disk_that_refuses_forgets_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(folder.path(), "job").unwrap();
+        let refuse = "CREATE TRIGGER full BEFORE INSERT ON process BEGIN SELECT RAISE(ABORT, 'disk full'); END";
+        let other = rusqlite::Connection::open(folder.path().join("queue.db")).unwrap();
+        other.execute_batch(refuse).unwrap();
+        assert!(ledger.starting("s", None).is_err());
         assert!(ledger.answered("m1", "claude-opus-4", true, USAGE).1.is_err());
         assert_eq!(ledger.spent().turns, 1);
-        ledger.file = file;
+        assert_eq!(replayed(folder.path()).0.turns, 0);
+        other.execute_batch("DROP TRIGGER full").unwrap();
         ledger.answered("m2", "claude-opus-4", true, USAGE).1.unwrap();
-        assert_eq!(replayed(&path).0.turns, 2);
+        assert_eq!(replayed(folder.path()).0, ledger.spent());
+        assert_eq!(ledger.spent().turns, 2);
+    }
+
+    #[test]
+    fn all_jobs_and_the_queue_share_the_budgets_of_days() {
+        let folder = tempfile::tempdir().unwrap();
+        for account in ["job", QUEUE_ACCOUNT] {
+            let mut ledger = Ledger::open(folder.path(), account).unwrap();
+            ledger.starting(account, Some(3)).unwrap();
+            ledger.answered("m", "claude-opus-4", true, USAGE).1.unwrap();
+            ledger.result(&told(Some(0.25), Some(0.25))).unwrap();
+        }
+        let mut ledger = Ledger::open(folder.path(), QUEUE_ACCOUNT).unwrap();
+        let day = Stretch { begins_ms: os::clock::wall_ms() - 1_000_000, ends_ms: u64::MAX };
+        let before = Stretch { begins_ms: os::clock::wall_ms() + 1_000_000, ends_ms: u64::MAX };
+        let budgets = Budgets { daily_micros: 1_000_000, weekly_micros: 0, monthly_micros: 2_000_000 };
+        let windows = ledger.windows(budgets, [day, day, before], |_| 7).unwrap();
+        let window = |limit_micros, spent_micros| Window { limit_micros, spent_micros, ends_at_ms: 7 };
+        assert_eq!(windows, [window(1_000_000, 500_000), Window::default(), window(2_000_000, 0)]);
+        assert_eq!(ledger.db.cost_of_tasks().unwrap(), [(3, 500_000)]);
+        // A reset counts for all, and for a worker that runs.
+        ledger.db.reset_budget(os::clock::wall_ms() + 5).unwrap();
+        ledger.look_for_reset().unwrap();
+        assert_eq!(ledger.spent(), Spent::default());
+        assert_eq!(ledger.windows(budgets, [day, day, day], |_| 7).unwrap()[0], window(1_000_000, 0));
+        assert_eq!(ledger.db.cost_of_tasks().unwrap(), [(3, 500_000)], "what it has cost stays known");
     }
 
     #[test]

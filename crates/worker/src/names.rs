@@ -5,7 +5,7 @@ use std::path::Path;
 /// The folder name of a project: its name if that is fit for a file, a safe form of it with a mark otherwise, and without
 /// a name one that belongs to the working directory.
 #[must_use]
-pub(crate) fn project_slug(project: Option<&str>, canonical_cwd: &Path) -> String {
+pub fn project_slug(project: Option<&str>, canonical_cwd: &Path) -> String {
     let Some(name) = project else {
         return format!("cwd-{:016x}", fnv1a(canonical_cwd.as_os_str().as_encoded_bytes()));
     };

@@ -6,27 +6,49 @@ use std::path::Path;
 use os::poll::{Interest, Poller, Token};
 use os::process::{Identity, Pidfd, Send};
 use os::signals::{Signal, SignalPipe};
+use wire::claude::{Asking, Decoded, decode};
 use wire::rlog::{Entry, Tail, tail};
 
-use crate::append::Appender;
 use crate::environment::MARK;
 use crate::job::CliProcess;
-use crate::ledger::{Totals, dollars};
+use crate::ledger::dollars;
+use os::append::Appender;
+use queue::Totals;
 
 /// How much of a log is looked at to find its last line.
 const TAIL_BYTES: u64 = 64 << 10;
 
+/// How much of the full events is looked at to tell what the agent did last: more than one result of a tool.
+const EVENTS_BYTES: u64 = 1 << 20;
+
+/// Whether the agent of this log waited for an answer when nobody listened any more. A log that cannot be read tells of none.
+pub(crate) fn was_asking(rlog: &Path) -> bool {
+    let mut asking = Asking::default();
+    for line in last_bytes(&rlog.with_extension("jsonl"), EVENTS_BYTES).unwrap_or_default().split(|byte| *byte == b'\n')
+    {
+        if let Decoded::Message(message) = decode(line) {
+            asking.see(&message);
+        }
+    }
+    asking.is_under_way()
+}
+
+fn last_bytes(path: &Path, count: u64) -> io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(count)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Gives a log its `@end` if it has none. `false`: it had one, or there is no such log.
 pub(crate) fn close_log(path: &Path, totals: Totals) -> io::Result<bool> {
-    let mut file = match std::fs::File::open(path) {
-        Ok(file) => file,
+    let bytes = match last_bytes(path, TAIL_BYTES) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
     let Tail::Open { torn } = tail(&bytes) else { return Ok(false) };
     let end = Entry::End {
         tokens_in: totals.tokens_in,

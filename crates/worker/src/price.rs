@@ -22,7 +22,7 @@ const PRICES: [Price; 3] = [
 
 /// Millionths of a dollar for these tokens. Writing to the cache costs up to twice, reading from it a tenth of the input.
 #[must_use]
-pub(crate) fn estimate_micros(model: &str, usage: Usage) -> u64 {
+pub(crate) fn listed_micros(model: &str, usage: Usage) -> u64 {
     let price = PRICES.iter().find(|price| model.contains(price.family)).unwrap_or(&DEAREST);
     let input = usage.input_tokens.saturating_add(usage.cache_write_tokens.saturating_mul(2));
     input
@@ -39,8 +39,8 @@ mod tests {
     fn an_estimate_is_never_below_what_the_cli_would_have_said() {
         let usage = Usage { input_tokens: 240, output_tokens: 84, cache_write_tokens: 60, cache_read_tokens: 100 };
         // The CLI's own figure in the recording of a success.
-        assert!(estimate_micros("claude-sonnet-5-5", usage) >= 1_480);
-        assert!(estimate_micros("claude-haiku-4-5", usage) < estimate_micros("claude-sonnet-5-5", usage));
-        assert_eq!(estimate_micros("something-new", usage), estimate_micros("claude-opus-4-1", usage));
+        assert!(listed_micros("claude-sonnet-5-5", usage) >= 1_480);
+        assert!(listed_micros("claude-haiku-4-5", usage) < listed_micros("claude-sonnet-5-5", usage));
+        assert_eq!(listed_micros("something-new", usage), listed_micros("claude-opus-4-1", usage));
     }
 }

@@ -1,18 +1,22 @@
 //! The sole writer of a run's two logs: the `.rlog` for people and, beside it, the `.jsonl` with the full events.
 //!
+//! Everything passes the redactor before it is cut to its length, so that no part of a secret is left.
+//!
 //! A log that cannot be written never stops the job: the loss is said once on stderr, counted, and told in the log when there
 //! is space again. Nothing is ever overwritten, and a log that somebody deletes is begun anew.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
+use wire::redact::Redactor;
 use wire::rlog::{Entry, Header};
 
-use crate::append::Appender;
 use crate::complain;
+use crate::progress::Progress;
+use os::append::Appender;
 
 /// After a refusal the disk is asked again no sooner than this.
 const RETRY_MS: u64 = 5_000;
@@ -50,16 +54,42 @@ pub(crate) struct Recorder {
     refused_at_ms: Option<u64>,
     /// It was said that lines are being lost.
     said: bool,
+    redactor: Redactor,
+    progress: Progress,
 }
 
 impl Recorder {
-    pub(crate) fn new(about: About, echo: Echo) -> Self {
-        Self { about, echo, open: false, rlog: None, jsonl: None, lost_lines: 0, refused_at_ms: None, said: false }
+    pub(crate) fn new(about: About, echo: Echo, redactor: Redactor, progress: Progress) -> Self {
+        Self {
+            progress,
+            redactor,
+            about,
+            echo,
+            open: false,
+            rlog: None,
+            jsonl: None,
+            lost_lines: 0,
+            refused_at_ms: None,
+            said: false,
+        }
     }
 
     /// A log was begun, on disk or in vain, and not closed.
     pub(crate) fn is_open(&self) -> bool {
         self.open
+    }
+
+    pub(crate) fn progress(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+
+    pub(crate) fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// For the name of the next log.
+    pub(crate) fn set_slug(&mut self, slug: String) {
+        self.about.slug = slug;
     }
 
     pub(crate) fn cwd(&self) -> &Path {
@@ -82,15 +112,15 @@ impl Recorder {
 
     /// Adds an entry to the log; says it on stdout whether or not there is a log.
     pub(crate) fn entry(&mut self, entry: &Entry<'_>) {
-        let line = entry.line();
+        let line = without_secrets(entry, &self.redactor, &|entry| entry.line());
         let said = match self.echo {
             Echo::Body => true,
             Echo::Terse => matches!(entry, Entry::Start { .. } | Entry::Status(_) | Entry::End { .. }),
         };
         if said {
-            // Nobody may be listening any more; the log has it.
-            io::stdout().lock().write_all(line.as_bytes()).ok();
+            self.progress.line(&line);
         }
+        self.progress.entry(entry, &line);
         if self.open {
             self.write(line.as_bytes());
         }
@@ -105,7 +135,7 @@ impl Recorder {
     /// Adds an event of the agent, as it came.
     pub(crate) fn event(&mut self, line: &[u8]) {
         if let Some(jsonl) = &mut self.jsonl
-            && jsonl.append(&[line, b"\n"].concat()).is_err()
+            && jsonl.append(&[&*self.redactor.bytes(line), b"\n"].concat()).is_err()
         {
             self.lost_lines += 1;
         }
@@ -197,11 +227,29 @@ impl Recorder {
                 agent: "claude-code",
                 version: &self.about.version,
             };
-            let written = rlog.append(header.to_string().as_bytes());
+            let written = rlog.append(self.redactor.text(&header.to_string()).as_bytes());
             (self.rlog, self.jsonl) = (Some(rlog), Some(jsonl));
             return written;
         }
         Err(io::ErrorKind::AlreadyExists.into())
+    }
+}
+
+/// Gives the entry as it may be written.
+fn without_secrets(entry: &Entry<'_>, redactor: &Redactor, then: &dyn Fn(&Entry<'_>) -> String) -> String {
+    let text = |text| redactor.text(text);
+    match *entry {
+        Entry::Start { .. } | Entry::End { .. } => then(entry),
+        Entry::Init { model } => then(&Entry::Init { model: &text(model) }),
+        Entry::User(said) => then(&Entry::User(&text(said))),
+        Entry::Assistant(said) => then(&Entry::Assistant(&text(said))),
+        Entry::Thinking(said) => then(&Entry::Thinking(&text(said))),
+        Entry::Status(said) => then(&Entry::Status(&text(said))),
+        Entry::Call { id, tool, arg } => then(&Entry::Call { id, tool: &text(tool), arg: &text(arg) }),
+        Entry::Output { id, is_error, text: said } => then(&Entry::Output { id, is_error, text: &text(said) }),
+        Entry::Subagent { parent, entry } => {
+            without_secrets(entry, redactor, &|entry| then(&Entry::Subagent { parent, entry }))
+        }
     }
 }
 
@@ -228,7 +276,7 @@ mod tests {
 
     fn recorder(cwd: &Path) -> Recorder {
         let about = About { cwd: cwd.to_owned(), slug: "fix".into(), ..About::default() };
-        Recorder::new(about, Echo::Terse)
+        Recorder::new(about, Echo::Terse, Redactor::default(), Progress::new(false, false))
     }
 
     const END: Entry<'static> = Entry::End { tokens_in: 0, tokens_out: 0, cost_usd: 0.0, reason: "done" };

@@ -1,8 +1,10 @@
 //! One line of the CLI: what it means for the log, for the ledger, and for the loop.
 
+use std::borrow::Cow;
+
 use policy::work::Fact;
 use policy::work::outcome::{ApiError, Ended, Refusal};
-use wire::claude::{Assistant, Block, Decoded, Ending, Line, Message, User, decode};
+use wire::claude::{Assistant, Block, Complaint, Decoded, Ending, Line, Message, Partial, Resets, User, decode};
 use wire::rlog::Entry;
 
 /// Where a line came from.
@@ -21,14 +23,24 @@ pub(crate) trait Listener {
     fn event(&mut self, line: &[u8]);
     /// The CLI's own words about what went wrong.
     fn cli_said(&mut self, text: &str);
+    /// Whether a plain line is of a private key that a line before it began.
+    fn is_of_key(&mut self, line: &[u8]) -> bool;
+    /// Each event, before what it means is told.
+    fn seen(&mut self, message: &Message<'_>);
+    /// An answer begins.
+    fn begun(&mut self, id: &str, opening: &Partial<'_>);
     /// An answer's event; says whether it is the answer's first.
     fn answered(&mut self, assistant: &Assistant<'_>) -> bool;
     /// An answer's final counts.
     fn finished(&mut self, id: &str, usage: wire::claude::Usage);
     fn is_main(&self, id: &str) -> bool;
     fn cost(&mut self, ending: &Ending<'_>);
+    /// Whether the server with the queue's tools is among them, if it has to be.
+    fn has_server(&mut self, servers: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool;
     /// A time of day as a time of the loop's clock.
     fn at_ms(&self, epoch_s: u64) -> u64;
+    /// The time that is meant, in seconds since 1970.
+    fn epoch_s(&self, resets: Resets<'_>) -> Option<u64>;
 }
 
 /// Tells what a line says.
@@ -49,6 +61,7 @@ pub(crate) fn hear(line: Line<'_>, pipe: Pipe, to: &mut impl Listener) {
             if !repeated {
                 to.event(bytes);
             }
+            to.seen(&message);
             to.fact(Fact::Protocol);
             self::message(message, to);
         }
@@ -58,7 +71,10 @@ pub(crate) fn hear(line: Line<'_>, pipe: Pipe, to: &mut impl Listener) {
 /// A line that is no event: the CLI's own words, before any model is asked.
 fn plain(bytes: &[u8], pipe: Pipe, to: &mut impl Listener) {
     let text = String::from_utf8_lossy(bytes);
-    let text = text.trim();
+    let mut text = text.trim();
+    if to.is_of_key(bytes) {
+        text = "[redacted:private-key]";
+    }
     if text.is_empty() {
         return;
     }
@@ -92,6 +108,9 @@ fn message(message: Message<'_>, to: &mut impl Listener) {
             for (name, status) in init.mcp_servers.iter().filter(|(_, status)| status != "connected") {
                 to.status(&format!("MCP server {name}: {status}"));
             }
+            if !to.has_server(&init.mcp_servers) {
+                to.fact(Fact::NoServer);
+            }
         }
         Message::ApiRetry(retry) => {
             let status = retry.status.map(|status| format!(" ({status})")).unwrap_or_default();
@@ -113,6 +132,9 @@ fn message(message: Message<'_>, to: &mut impl Listener) {
         Message::ToolProgress { .. } => {}
         Message::Partial(partial) => {
             let Some(id) = partial.message_id.as_deref() else { return };
+            if partial.kind == "message_start" {
+                to.begun(id, &partial);
+            }
             if let Some(usage) = partial.usage.filter(|_| partial.kind == "message_delta") {
                 to.finished(id, usage);
             }
@@ -134,6 +156,9 @@ fn message(message: Message<'_>, to: &mut impl Listener) {
     }
 }
 
+/// Instead of a model's name, in what the CLI itself puts into the conversation.
+pub(crate) const SYNTHETIC: &str = "<synthetic>";
+
 fn assistant(assistant: &Assistant<'_>, to: &mut impl Listener) {
     let main = assistant.parent.is_none();
     if let Some(kind) = &assistant.error {
@@ -141,6 +166,7 @@ fn assistant(assistant: &Assistant<'_>, to: &mut impl Listener) {
             if let Block::Text(text) = block {
                 to.status(&format!("claude: {text}"));
                 to.cli_said(text);
+                limit_in_words(text, to);
             }
         }
         if main {
@@ -148,6 +174,15 @@ fn assistant(assistant: &Assistant<'_>, to: &mut impl Listener) {
             to.fact(Fact::ApiError(error));
         }
         return;
+    }
+    if assistant.model.as_deref() == Some(SYNTHETIC) {
+        // No model said it: the CLI did.
+        for block in &assistant.blocks {
+            if let Block::Text(text) = block {
+                to.cli_said(text);
+                limit_in_words(text, to);
+            }
+        }
     }
     if to.answered(assistant) && main {
         to.fact(Fact::Answer);
@@ -197,8 +232,24 @@ fn tell(parent: Option<&str>, entry: Entry<'_>, to: &mut impl Listener) {
     }
 }
 
+/// What a version of the CLI that has no event for it says. Only the CLI's own words are to come here.
+fn limit_in_words(text: &str, to: &mut impl Listener) {
+    if let Some(resets) = wire::claude::limit(text) {
+        let resets_at_ms = resets.and_then(|resets| to.epoch_s(resets)).map(|at| to.at_ms(at));
+        to.fact(Fact::Limit { resets_at_ms });
+    }
+}
+
 fn result(ending: &Ending<'_>, to: &mut impl Listener) {
     to.cost(ending);
+    if ending.is_error {
+        for text in ending.text.iter().chain(&ending.errors) {
+            limit_in_words(text, to);
+            if let Some(Complaint { kind, detail, status }) = wire::claude::complaint(text) {
+                to.fact(Fact::Complaint(ApiError::new(kind, detail, status)));
+            }
+        }
+    }
     for error in &ending.errors {
         match refusal(error) {
             // The CLI said it in a plain line, too.

@@ -1,6 +1,7 @@
 //! The worker's decisions in words: for the log, the status line, and the last line on stderr.
 
 use policy::work::outcome::{Exit as CliExit, Fault, Need, Outcome};
+use policy::work::task::Obstacle;
 use policy::work::{Idle, Note, Phase, Reason, Session};
 
 use crate::agent::INSTALL_HINT;
@@ -12,10 +13,15 @@ use crate::recorder::local;
 pub(crate) fn note(note: &Note, wall_ms: u64) -> String {
     match note {
         Note::Waiting { outcome, delay_ms, session } => {
-            let what = if *session == Session::Fresh { "a fresh session takes over" } else { "next attempt" };
+            let what = match session {
+                Session::Fresh => "a fresh session takes over",
+                Session::Fork => "a copy of the session takes over",
+                Session::Resume | Session::SameId => "next attempt",
+            };
             format!("{}; {what} at {} (in {})", outcome_clause(*outcome), time(wall_ms, *delay_ms), span(*delay_ms))
         }
         Note::Silent { silent_ms } => format!("no sign of life from the CLI for {}; ending it", span(*silent_ms)),
+        Note::NoServer => "the CLI came up without autopilot's MCP server; ending it".to_owned(),
         Note::Lingering => "the CLI gave its result and did not go; ending it".to_owned(),
         Note::Overshot { turns } => format!("the CLI took {turns} turns, more than it was given; ending it"),
         Note::FreshSession { outcome: Outcome::NoConversation } => {
@@ -28,6 +34,17 @@ pub(crate) fn note(note: &Note, wall_ms: u64) -> String {
         Note::Blocked { reason } if reason.is_empty() => "the agent says that it needs a person".to_owned(),
         Note::Blocked { reason } => format!("the agent says that it needs a person: {reason}"),
         Note::Idle(why) => idle(*why),
+        Note::Poisoned { outcome, failures, delay_ms } => format!(
+            "every session failed, {failures} in a row (the last: {}); one more fresh session at {} (in {})",
+            outcome_clause(*outcome),
+            time(wall_ms, *delay_ms),
+            span(*delay_ms)
+        ),
+        Note::BudgetPause { window, delay_ms } => {
+            let (limit, spent) = (dollars(window.limit_micros), dollars(window.spent_micros));
+            let until = format!("{} (in {})", time(wall_ms, *delay_ms), span(*delay_ms));
+            format!("the budget of ${limit:.2} is used up (${spent:.2} spent); going on at {until}")
+        }
         Note::GaveUp { outcome, failures: 1 } => format!("given up: {}", outcome_clause(*outcome)),
         Note::GaveUp { outcome, failures } => {
             format!("given up after {failures} failures in a row; the last: {}", outcome_clause(*outcome))
@@ -39,11 +56,29 @@ fn idle(why: Idle) -> String {
     match why {
         Idle::NoPrompt => "nothing to do: no prompt was given and no job is unfinished".to_owned(),
         Idle::Done => "the job is done".to_owned(),
+        Idle::Turns { used, max: 0 } => format!("the agent says that its turns are used up ({used} so far)"),
+        Idle::Budget { used_micros, max_micros: 0 } => {
+            format!("the agent says that its budget is used up (${:.4} so far)", dollars(used_micros))
+        }
         Idle::Turns { used, max } => format!("the job's turns are used up ({used} of {max})"),
         Idle::Budget { used_micros, max_micros } => {
             format!("the job's budget is used up (${:.4} of ${:.4})", dollars(used_micros), dollars(max_micros))
         }
         Idle::Blocked => "the agent says that it needs a person".to_owned(),
+        Idle::NoTask => "no task is ready (`autopilot issue list` shows what there is)".to_owned(),
+    }
+}
+
+/// Why a task waits for a person. `rejection` is what the last check said, or what could not make the place for the work.
+pub(crate) fn obstacle(obstacle: &Obstacle, rejection: &str) -> String {
+    match obstacle {
+        Obstacle::Agent(reason) if reason.is_empty() => "the agent says that it needs a person".to_owned(),
+        Obstacle::Agent(reason) => reason.clone(),
+        Obstacle::Rejected { attempts } => format!("{attempts} results were not accepted; the last:\n{rejection}"),
+        Obstacle::NoPlace => format!("there is no place for its work: {rejection}"),
+        Obstacle::Failed { outcome, failures } => {
+            format!("its sessions failed {failures} times in a row; the last: {}", outcome_clause(*outcome))
+        }
     }
 }
 
@@ -89,6 +124,7 @@ pub(crate) fn reason(reason: Reason) -> String {
         Reason::Budget => "budget".to_owned(),
         Reason::NeedsYou(need) => format!("needs-you:{}", need.word()),
         Reason::Blocked => "needs-you:blocked".to_owned(),
+        Reason::Taken => "taken".to_owned(),
         Reason::RateLimit => "rate-limit".to_owned(),
         Reason::Api(fault) => format!("api:{}", fault.word()),
         Reason::CliMissing => "cli-missing".to_owned(),
@@ -102,7 +138,7 @@ pub(crate) fn reason(reason: Reason) -> String {
 pub(crate) fn farewell(reason: Reason, exit: Exit, cli: &str) -> Option<(String, Option<String>)> {
     let with_cli = |text: &str| if cli.is_empty() { text.to_owned() } else { format!("{text}: {cli}") };
     let (sentence, hint) = match reason {
-        Reason::Done | Reason::Terminated | Reason::Interrupted => return None,
+        Reason::Done | Reason::Taken | Reason::Terminated | Reason::Interrupted => return None,
         Reason::Turns => ("the job's turns are used up".to_owned(), "run it again with a larger --max-turns to go on"),
         Reason::Budget => {
             ("the job's budget is used up".to_owned(), "run it again with a larger --max-budget to go on")
@@ -126,6 +162,10 @@ pub(crate) fn farewell(reason: Reason, exit: Exit, cli: &str) -> Option<(String,
         Reason::Api(Fault::Hung) => ("the API did not answer".to_owned(), "--full-auto waits and goes on by itself"),
         Reason::Api(fault) => (with_cli(Outcome::Api(fault).clause()), "--full-auto waits and goes on by itself"),
         Reason::CliMissing => return None,
+        Reason::CliFailed if cli.starts_with("MCP server ") => (
+            format!("the CLI does not get the queue's tools: {cli}"),
+            "`autopilot mcp` has to start; `claude --debug` says more",
+        ),
         Reason::CliFailed if exit == Exit::CliUnusable => (with_cli("the Claude CLI does not run"), INSTALL_HINT),
         Reason::CliFailed => {
             (with_cli("the agent's sessions failed"), "the log has the details; run this again to go on")

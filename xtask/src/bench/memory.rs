@@ -1,6 +1,7 @@
 //! Promise 5: the memory of a daemon alone, and of each run's shim.
 
 use std::fs;
+use std::time::Duration;
 
 use testkit::home::{Home, Started};
 
@@ -19,14 +20,18 @@ pub(crate) fn measure(place: &Place) -> Result<Vec<Row>, Failure> {
     let pair_bytes = mean(homes.iter().map(|(_, daemon)| rollup(pid(daemon)).1).sum()) + shim_bytes;
     drop(homes);
 
-    // Alone: nobody shares the program's pages with it.
+    // Alone: nobody shares the program's pages with it. What a command needed is given back when it was quiet for some seconds.
     let (home, daemon) = start(place);
     home.autopilotd(["stop-worker"]);
     home.autopilotd(["status"]);
+    let (at_once_rss, at_once_pss) = rollup(pid(&daemon));
+    std::thread::sleep(Duration::from_secs(7));
     let (rss, pss) = rollup(pid(&daemon));
     Ok(vec![
         Row::new(5, "a daemon alone: RSS", Limit::AtMost(4.0), mb(rss), Unit::Mb),
         Row::new(5, "a daemon alone: PSS", Limit::AtMost(2.0), mb(pss), Unit::Mb),
+        Row::new(5, "the same, just after a command: RSS", Limit::Shown, mb(at_once_rss), Unit::Mb),
+        Row::new(5, "the same, just after a command: PSS", Limit::Shown, mb(at_once_pss), Unit::Mb),
         Row::new(5, format!("a run's shim: PSS, mean of {count}"), Limit::AtMost(0.3), shim_bytes, Unit::Mb),
         Row::new(5, format!("daemon and shim together: PSS, mean of {count}"), Limit::Shown, pair_bytes, Unit::Mb),
     ])

@@ -4,9 +4,11 @@
 //! a number that misses its limit is measured again, twice, before it counts as broken.
 
 mod asked;
+mod decoder;
 mod drain;
 mod idle;
 mod memory;
+pub(crate) mod overhead;
 mod place;
 mod restart;
 mod row;
@@ -34,6 +36,8 @@ const BENCHES: &[(&str, u8, Measure)] = &[
     ("idle", 6, idle::measure),
     ("drain", 7, drain::measure),
     ("simulation", 8, simulation::measure),
+    ("decoder", 16, decoder::measure),
+    ("overhead", 17, overhead::measure),
 ];
 
 const MOST_ROUNDS: u32 = 3;

@@ -13,6 +13,7 @@ pub(crate) enum Unit {
     PerMinute,
     MsPerMinute,
     GbPerS,
+    MbPerS,
     S,
     Count,
 }
@@ -25,6 +26,7 @@ impl Unit {
             Self::PerMinute => "/min",
             Self::MsPerMinute => "ms/min",
             Self::GbPerS => "GB/s",
+            Self::MbPerS => "MB/s",
             Self::S => "s",
             Self::Count => "",
         }

@@ -6,13 +6,14 @@
 //! daemon's start that counts.
 
 use super::number;
+use super::since::{self, Since};
 use clap::{Args, Parser, Subcommand};
 use daemon::config::Flags;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     Start,
     Status,
@@ -20,7 +21,81 @@ pub enum Command {
     StopWorker,
     StartWorker,
     Stop,
+    /// End the daemon only.
+    StopKeepWorker,
+    /// Become this program, else the one that asks for it.
+    Upgrade(Option<PathBuf>),
+    Service(Service),
     Config,
+    Events(Show),
+    /// Of the worker, or of the agent.
+    Binaries {
+        what: Binaries,
+        agent: bool,
+    },
+}
+
+/// The store of worker binaries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binaries {
+    Install(Install),
+    List,
+    /// To this one, or to the one that was proven last.
+    Rollback(Option<String>),
+    /// `none` or nothing: none any more.
+    Pin(Option<String>),
+    Unquarantine(String),
+}
+
+/// `install`: where the binary comes from, and what happens then.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+pub struct Install {
+    /// The file
+    #[arg(value_name = "PATH", conflicts_with = "build")]
+    pub path: Option<PathBuf>,
+    /// Build it first: cargo build --release -p autopilot, here or in --workdir
+    #[arg(long)]
+    pub build: bool,
+    /// Restart the worker with it, once it is installed
+    #[arg(long)]
+    pub restart: bool,
+    /// It is a Claude Code CLI for the worker [default: the one that the worker would find]
+    #[arg(long, conflicts_with = "build")]
+    pub agent: bool,
+}
+
+/// Which events are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Args)]
+pub struct Show {
+    /// Only the last N [default: 20, or all with --since]
+    #[arg(short = 'n', long = "lines", value_name = "N")]
+    pub count: Option<usize>,
+    /// Only from then on: 10m, 2h, 1d ago; 09:30; 2026-01-31; 2026-01-31T09:30:00Z
+    #[arg(long, value_name = "TIME", value_parser = since::parse, allow_hyphen_values = true)]
+    pub since: Option<Since>,
+    /// Go on with what happens from now on, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// `service`: how the daemon is started with the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Service {
+    pub action: ServiceAction,
+    /// By cron instead of systemd.
+    pub cron: bool,
+    /// Over what somebody else wrote.
+    pub force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ServiceAction {
+    /// Write it and start it
+    Install,
+    /// Stop it and remove it
+    Uninstall,
+    /// Print what would be written
+    Show,
 }
 
 /// A whole command line, understood.
@@ -44,8 +119,14 @@ Examples:
   autopilotd status               What the worker does
   autopilotd status --json        The same for programs
   autopilotd restart-worker       Fresh worker, same daemon
+  autopilotd events --since 1d    What happened since yesterday, and why
+  autopilotd events -f            The same while it happens
   autopilotd config               Every setting, its value, and who chose it
   autopilotd stop                 End the worker and the daemon
+  autopilotd upgrade              Have the daemon become this build, without touching the worker
+  autopilotd install --build      Build a new worker, try it, and run it from the next start on
+  autopilotd binaries             The worker binaries that there are, and what each is worth
+  autopilotd service install      Have it started with the machine
 
 Environment:
   AUTOPILOT_HOME                  The daemon's files [default: ~/.autopilot]
@@ -57,7 +138,45 @@ A setting is taken from the command line, else the environment, else the config 
 
 Exit codes:
   0 done, 1 internal error, 2 wrong usage, 3 no daemon answers,
-  4 a daemon already runs for this home, 5 a setting is wrong, 6 the daemon refused the command";
+  4 a daemon already runs for this home, 5 a setting is wrong, 6 the command was refused";
+
+const EVENTS_AFTER_HELP: &str = "\
+Examples:
+  autopilotd events                      The last 20
+  autopilotd events -n 100               The last 100
+  autopilotd events --since 22:00        The night
+  autopilotd events -f -n 0              Only what happens from now on
+  autopilotd events --json --since 1d | jq 'select(.event.kind == \"ended\")'
+
+They are read from workers/main/journal.jsonl in the home, and the older journal.jsonl.1 to .3.";
+const STOP_EXAMPLES: &str = "\
+Examples:
+  autopilotd stop                 End the worker, then the daemon
+  autopilotd stop --keep-worker   End the daemon only; `autopilotd start` takes the worker over";
+
+const UPGRADE_EXAMPLES: &str = "\
+Examples:
+  target/release/autopilotd upgrade   Have the running daemon become this build
+  autopilotd upgrade /opt/autopilotd  Have it become that one
+
+The new program is tried first: --version, and the daemon's own settings. Options, folder and environment
+stay those of the running daemon. If the new program can't serve, the old one goes on.";
+
+const INSTALL_EXAMPLES: &str = "\
+Examples:
+  autopilotd install target/release/autopilot             The next start runs it
+  autopilotd install target/release/autopilot --restart   At once
+  autopilotd install --build --restart                    Build it here first
+  autopilotd install --agent                              The Claude Code CLI as it is now, for the worker
+
+It is copied, read back and asked for its --version before it is the one to run. What fails changes nothing.";
+
+const SERVICE_EXAMPLES: &str = "\
+Examples:
+  autopilotd service show -w ~/code/app -p app      What would be written
+  autopilotd service install -w ~/code/app -p app   A systemd user unit, enabled and started
+  autopilotd service install --cron -w ~/code/app   A crontab entry, for machines without systemd
+  autopilotd service uninstall                      Stop it, and remove what install wrote";
 
 /// Keeps an autopilot worker at work: restarts it when it dies, hangs or runs out of memory.
 #[derive(Debug, Parser)]
@@ -99,12 +218,12 @@ struct Options {
     /// What the worker is asked to do
     #[arg(long, value_name = "TEXT", global = true, allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// Print data instead of text (status, config)
+    /// Print data instead of text (status, config, events, binaries)
     #[arg(long, global = true)]
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Verb {
     /// Start the daemon, in the foreground (the default)
     Start,
@@ -117,9 +236,72 @@ enum Verb {
     /// Start the worker after stop-worker
     StartWorker,
     /// Stop the worker and the daemon
-    Stop,
+    #[command(after_help = STOP_EXAMPLES)]
+    Stop {
+        /// Stop the daemon only; the next one that is started adopts the worker
+        #[arg(long)]
+        keep_worker: bool,
+    },
+    /// Have the daemon become another build of itself; the worker is not touched
+    #[command(after_help = UPGRADE_EXAMPLES)]
+    Upgrade {
+        /// The new program [default: the one that you call]
+        #[arg(value_name = "PATH")]
+        program: Option<PathBuf>,
+    },
+    /// Have the daemon started with the machine, by systemd or cron
+    #[command(after_help = SERVICE_EXAMPLES)]
+    Service {
+        #[arg(value_enum)]
+        action: ServiceAction,
+        /// A crontab entry instead of a systemd user unit
+        #[arg(long)]
+        cron: bool,
+        /// Replace or remove a file that this command did not write
+        #[arg(long)]
+        force: bool,
+    },
     /// Show every setting in force and who chose it; starts nothing
     Config,
+    /// Show what happened and why, also without a daemon
+    #[command(after_help = EVENTS_AFTER_HELP)]
+    Events(Show),
+    /// Try a worker binary and put it into the store; the next start runs it
+    #[command(after_help = INSTALL_EXAMPLES)]
+    Install(Install),
+    /// Show the worker binaries in the store; the one with * is what the next start runs
+    Binaries {
+        /// The agent's, not the worker's
+        #[arg(long)]
+        agent: bool,
+    },
+    /// Go back to the binary that was proven last, or to another one, from the next start on
+    Rollback {
+        /// Its hash, or the first digits
+        #[arg(value_name = "HASH")]
+        hash: Option<String>,
+        /// The agent's, not the worker's
+        #[arg(long)]
+        agent: bool,
+    },
+    /// Run this binary, whatever is installed
+    Pin {
+        /// Its hash, or the first digits; `none`: what is installed, again
+        #[arg(value_name = "HASH")]
+        hash: String,
+        /// The agent's, not the worker's
+        #[arg(long)]
+        agent: bool,
+    },
+    /// Give a binary that was rolled back another chance
+    Unquarantine {
+        /// Its hash, or the first digits
+        #[arg(value_name = "HASH")]
+        hash: String,
+        /// The agent's, not the worker's
+        #[arg(long)]
+        agent: bool,
+    },
 }
 
 /// Understands a command line; the first argument is the program's name.
@@ -138,21 +320,38 @@ where
         Some(Verb::RestartWorker) => Command::RestartWorker,
         Some(Verb::StopWorker) => Command::StopWorker,
         Some(Verb::StartWorker) => Command::StartWorker,
-        Some(Verb::Stop) => Command::Stop,
+        Some(Verb::Stop { keep_worker: false }) => Command::Stop,
+        Some(Verb::Stop { keep_worker: true }) => Command::StopKeepWorker,
+        Some(Verb::Upgrade { program }) => Command::Upgrade(program),
+        Some(Verb::Service { action, cron, force }) => Command::Service(Service { action, cron, force }),
         Some(Verb::Config) => Command::Config,
+        Some(Verb::Events(show)) => Command::Events(show),
+        Some(Verb::Install(install)) => of_store(install.agent, Binaries::Install(install)),
+        Some(Verb::Binaries { agent }) => of_store(agent, Binaries::List),
+        Some(Verb::Rollback { hash, agent }) => of_store(agent, Binaries::Rollback(hash)),
+        Some(Verb::Pin { hash, agent }) => of_store(agent, Binaries::Pin(Some(hash))),
+        Some(Verb::Unquarantine { hash, agent }) => of_store(agent, Binaries::Unquarantine(hash)),
     };
-    let ignored = ignored(command, &options);
+    let ignored = ignored(&command, &options);
     let Options { config, workdir, project, model, max_budget, max_turns, prompt, json } = options;
     let flags = Flags { workdir, project, model, prompt, max_budget, max_turns };
     Ok(Invocation { command, config, flags, json, ignored })
 }
 
+fn of_store(agent: bool, what: Binaries) -> Command {
+    Command::Binaries { what, agent }
+}
+
 /// `--config` is never named: it belongs to the alias.
-fn ignored(command: Command, options: &Options) -> Vec<&'static str> {
-    let has_json = matches!(command, Command::Status | Command::Config);
-    let has_settings = matches!(command, Command::Start | Command::Config);
+fn ignored(command: &Command, options: &Options) -> Vec<&'static str> {
+    let has_json = matches!(
+        command,
+        Command::Status | Command::Config | Command::Events(_) | Command::Binaries { what: Binaries::List, .. }
+    );
+    let has_settings = matches!(command, Command::Start | Command::Config | Command::Service(_));
+    let builds = matches!(command, Command::Binaries { what: Binaries::Install(Install { build: true, .. }), .. });
     let settings = [
-        ("--workdir", options.workdir.is_some()),
+        ("--workdir", options.workdir.is_some() && !builds),
         ("--project", options.project.is_some()),
         ("--model", options.model.is_some()),
         ("--max-budget", options.max_budget.is_some()),

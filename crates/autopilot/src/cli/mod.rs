@@ -2,7 +2,10 @@
 
 pub mod daemon;
 mod number;
+pub mod queue;
+pub mod record;
 pub mod report;
+pub mod since;
 pub mod worker;
 
 #[cfg(test)]

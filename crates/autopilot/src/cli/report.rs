@@ -28,7 +28,7 @@ impl Exit {
         (Self::NoDaemon, "no daemon answers"),
         (Self::AlreadyRunning, "a daemon already runs for this home"),
         (Self::Config, "a setting is wrong"),
-        (Self::Refused, "the daemon refused the command"),
+        (Self::Refused, "the command was refused"),
     ];
 }
 
@@ -71,6 +71,11 @@ impl Failure {
         self
     }
 
+    /// The first sentence.
+    pub fn message(&self) -> &str {
+        self.reports.first().map_or("", |report| &report.message)
+    }
+
     /// Writes the sentences to stderr.
     pub fn report(&self) -> ExitCode {
         // Nobody is left to tell if stderr is gone.
@@ -109,7 +114,7 @@ pub fn note(to: &mut impl Write, message: impl Display, hint: Option<&str>) -> i
 }
 
 /// A path or a line of a file may hold what would drive the terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

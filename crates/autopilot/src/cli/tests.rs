@@ -1,6 +1,6 @@
 //! Command lines in, values or sentences out.
 
-use super::daemon::{Command, Invocation};
+use super::daemon::{Binaries, Command, Install, Invocation, Show};
 use super::report::Exit;
 use super::worker::{Agent, Demo, Run};
 use super::{daemon, worker};
@@ -32,7 +32,7 @@ fn run(line: &str) -> Run {
     }
 }
 
-const COMMANDS: [(&str, Command); 8] = [
+const COMMANDS: [(&str, Command); 9] = [
     ("", Command::Start),
     ("start", Command::Start),
     ("status", Command::Status),
@@ -41,7 +41,65 @@ const COMMANDS: [(&str, Command); 8] = [
     ("start-worker", Command::StartWorker),
     ("stop", Command::Stop),
     ("config", Command::Config),
+    ("events", Command::Events(Show { count: None, since: None, follow: false })),
 ];
+
+#[test]
+fn the_store_has_its_commands() {
+    let install = |path: Option<&str>, build, restart, agent| {
+        Binaries::Install(Install { path: path.map(PathBuf::from), build, restart, agent })
+    };
+    for (line, what, agent) in [
+        ("install|p", install(Some("p"), false, false, false), false),
+        ("install|p|--restart", install(Some("p"), false, true, false), false),
+        ("install|--build", install(None, true, false, false), false),
+        ("install|--agent", install(None, false, false, true), true),
+        ("binaries|--json", Binaries::List, false),
+        ("binaries|--agent", Binaries::List, true),
+        ("rollback", Binaries::Rollback(None), false),
+        ("rollback|0123|--agent", Binaries::Rollback(Some("0123".to_owned())), true),
+        ("pin|none", Binaries::Pin(Some("none".to_owned())), false),
+        ("unquarantine|0123", Binaries::Unquarantine("0123".to_owned()), false),
+    ] {
+        let found = autopilotd(line);
+        assert_eq!((found.command, found.ignored), (Command::Binaries { what, agent }, vec![]), "{line}");
+    }
+    usage_error("install|p|--build");
+    usage_error("pin");
+}
+
+#[test]
+fn the_commands_of_the_record_are_understood_or_refused() {
+    let parse = |line: &str| worker::parse_from(std::iter::once("autopilot").chain(words(line)));
+    for line in [
+        "log",
+        "log|-f",
+        "log|-f|-n|5|login",
+        "log|--list",
+        "log|--cwd|d",
+        "replay|--speed|10x|login",
+        "analyze|--json",
+        "analyze|docs|--since|2h",
+        "compare|a|b",
+        "apm|--window|6h",
+        "logs|archive|--dry-run",
+        "logs|cleanup|--older-than|4w|--max-size|2GB",
+    ] {
+        assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
+    }
+    for line in [
+        "log|--list|-f",
+        "log|a|b",
+        "replay|--speed|0",
+        "analyze|--since|soon",
+        "compare|a",
+        "apm|--window|2h",
+        "logs",
+        "logs|cleanup|--max-size|much",
+    ] {
+        assert_eq!(parse(line).map(|_| ()).map_err(|error| error.exit_code()), Err(2), "{line}");
+    }
+}
 
 #[test]
 fn every_option_works_before_and_after_every_command() {
@@ -89,6 +147,18 @@ fn all_options_together_on_both_sides() {
 }
 
 #[test]
+fn events_are_chosen_by_number_and_time() {
+    let show = |line: &str| match autopilotd(line).command {
+        Command::Events(show) => show,
+        other => panic!("{line}: {other:?}"),
+    };
+    let expected = Show { count: Some(5), since: Some(super::since::parse("2h").unwrap()), follow: true };
+    assert_eq!(show("events|-n|5|-f|--since|2h"), expected);
+    assert_eq!(show("-w|d|events|--lines=5|--follow|--since=2h|--json"), expected);
+    assert_eq!(autopilotd("events|--json").ignored, [""; 0]);
+}
+
+#[test]
 fn what_changes_nothing_is_named() {
     for (line, ignored) in [
         ("--model|x|restart-worker", ["--model"].as_slice()),
@@ -96,6 +166,8 @@ fn what_changes_nothing_is_named() {
         ("config|--json|--model|x", &[]),
         ("stop|-w|d|-p|x|--json", &["--workdir", "--project", "--json"]),
         ("start|--json", &["--json"]),
+        ("install|--build|-w|d|-p|x", &["--project"]),
+        ("install|f|-w|d", &["--workdir"]),
         ("-c|f|stop-worker", &[]),
     ] {
         assert_eq!(autopilotd(line).ignored, ignored, "{line}");
@@ -116,6 +188,11 @@ fn wrong_usage_is_explained_and_exits_with_2() {
         ("--modle|x", "a similar argument exists: '--model'"),
         ("stauts", "some similar subcommands exist: 'start', 'status'"),
         ("--model", "a value is required for '--model <MODEL>'"),
+        ("events|--since|soon", "invalid value 'soon' for '--since <TIME>': wants 30s, 10m, 2h, 1d or 1w"),
+        ("events|--since|-5m", "wants 30s"),
+        ("events|-n|-1", "unexpected argument '-1'"),
+        ("events|-n|x", "invalid value 'x' for '--lines <N>'"),
+        ("status|-f", "unexpected argument '-f'"),
         ("status|extra", "unexpected argument 'extra'"),
     ] {
         let text = usage_error(line);
@@ -131,6 +208,7 @@ fn help_and_version_are_no_errors() {
         ("-V", "autopilotd 0."),
         ("--help", "Examples:"),
         ("-h", "Exit codes:"),
+        ("events|--help", "The night"),
         ("status|--help", "Show what the worker does"),
     ] {
         let error = daemon::parse_from(std::iter::once("autopilotd").chain(words(line))).expect_err(line);
@@ -179,6 +257,7 @@ fn the_definitions_are_consistent() {
 fn the_worker_understands_what_the_daemon_passes() {
     let found = run("--full-auto|--model|opus|--max-turns|7|--max-budget|2.5|--project|p|fix it");
     let expected = Run {
+        wait: false,
         full_auto: true,
         project: Some("p".to_owned()),
         model: "opus".to_owned(),

@@ -1,6 +1,7 @@
-//! `autopilot run` and `autopilot demo`.
+//! `autopilot`: `run` and `demo`; the others are in [`super::queue`].
 
 use super::number;
+use super::record::{Analyze, Apm, Compare, Logs, Replay, ShowLog};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ Examples:
                                           Go on until it is done, or $5 are spent
   autopilot run -- \"-v prints nothing: fix it\"
                                           A prompt that starts with a dash
+  autopilot issue create \"Fix the login\" --priority high
+                                          A task for later; `autopilot issue list` shows them
 
 To keep it running for days, let autopilotd start it: autopilotd --help";
 
@@ -50,6 +53,28 @@ struct Cli {
 pub enum Command {
     /// Work on a prompt
     Run(Run),
+    /// Show a log, coloured in a terminal; -f follows
+    Log(ShowLog),
+    /// Play a log again
+    Replay(Replay),
+    /// What logs took: money, tokens, turns, and how the tools did
+    Analyze(Analyze),
+    /// Two logs side by side
+    Compare(Compare),
+    /// Actions per minute: messages and tool calls
+    Apm(Apm),
+    /// Keep the logs small
+    #[command(subcommand)]
+    Logs(Logs),
+    /// Projects: each has a queue of tasks
+    #[command(subcommand)]
+    Project(super::queue::Project),
+    /// The tasks of a project
+    Issue(super::queue::Issue),
+    /// What a project has cost, against what it may
+    Budget(super::queue::Budget),
+    /// The queue as tools for an agent (Model Context Protocol on stdio); each session of the worker has it
+    Mcp(super::queue::Mcp),
     /// Watch the supervisor recover a worker that is killed, hangs and leaks; leaves nothing behind
     Demo(Demo),
 }
@@ -62,10 +87,10 @@ pub struct Run {
     #[arg(long)]
     pub full_auto: bool,
     /// Project name [default: the working directory identifies the project]
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", value_parser = number::name)]
     pub project: Option<String>,
     /// Model to use
-    #[arg(long, value_name = "MODEL", default_value = "sonnet")]
+    #[arg(long, value_name = "MODEL", default_value = "sonnet", value_parser = number::name)]
     pub model: String,
     /// Maximum turns of the project, over all runs; 0 = no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number::turns, default_value = "0")]
@@ -76,7 +101,11 @@ pub struct Run {
     /// Working directory [default: the current one]
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,
-    /// What to do; without it the project's unfinished work goes on
+    /// With --full-auto and no task that is ready: wait for one
+    #[arg(long)]
+    pub wait: bool,
+    /// What to do; without it the project's unfinished work goes on, with --full-auto its queue
+    #[arg(value_parser = number::prompt)]
     pub prompt: Option<String>,
 }
 

@@ -1,5 +1,6 @@
 //! The demo's numbers: what is configured, how long anything is waited for, and how large the leak is.
 
+use os::memory::Gauge;
 use policy::supervisor::MemoryReading;
 
 /// Lines of the job: one for each act.
@@ -62,7 +63,7 @@ impl LeakPlan {
 
 /// As the daemon reads it.
 pub(super) fn memory() -> std::io::Result<MemoryReading> {
-    os::memory::reading(os::proc::root(), std::path::Path::new("/sys/fs/cgroup"))
+    Gauge::new(os::proc::root(), os::memory::cgroup_root()).read(0)
 }
 
 #[cfg(test)]

@@ -142,6 +142,7 @@ impl Stage {
              max_budget = {budget}\n\
              max_turns = 100\n\
              prompt = {prompt}\n\
+             agent_update = \"off\"\n\
              [memory]\n\
              min_available_bytes = {low}\n\
              critical_threshold_bytes = {critical}\n\

@@ -61,7 +61,9 @@ impl<'a> Agent<'a> {
 
     fn work(&mut self, resumed: bool) -> io::Result<()> {
         self.emit(json!({
-            "type": "system", "subtype": "init", "model": "stand-in", "tools": ["Bash"], "mcp_servers": [],
+            "type": "system", "subtype": "init", "model": "stand-in", "tools": ["Bash"],
+            // It uses none of its tools, and so starts none.
+            "mcp_servers": [{ "name": "autopilot", "status": "connected" }],
             "claude_code_version": "0 (stand-in)",
         }))?;
         let mut there = self.lines();

@@ -218,3 +218,150 @@ fn a_lost_state_file_costs_no_worker() {
         rig.finish(daemon);
     }
 }
+
+/// Whatever of it is damaged is kept under another name, is named in the journal, and costs no worker.
+#[test]
+fn damaged_files_are_set_aside_and_named() {
+    let rig = jealous("initial_backoff_ms = 60000").hostile("ready");
+    let mut daemon = rig.start();
+    let worker = rig.ready_worker();
+    daemon.kill();
+    let main = rig.home.path().join("workers/main");
+    for file in ["state.json", "runs/1/exit"] {
+        std::fs::write(main.join(file), "{\"v\":").unwrap();
+    }
+    let daemon = rig.start();
+    assert_eq!(pid(&rig.status()), worker);
+    let events = String::from_utf8(rig.home.autopilotd(["events", "--json"]).stdout).unwrap();
+    for file in ["state.json", "runs/1/exit"] {
+        assert_eq!(std::fs::read_to_string(main.join(format!("{file}.bad-1"))).unwrap(), "{\"v\":");
+        assert!(events.contains(&format!("{file}.bad-1\"")), "{events}");
+    }
+    assert!(daemon.stderr().contains("warning: "), "{}", daemon.stderr());
+    assert!(daemon.stderr().contains("state.json is not used: it is damaged"), "{}", daemon.stderr());
+    assert_never_two(&rig);
+    rig.finish(daemon);
+}
+
+/// The daemon dies before the operator's stop is on disk: then the worker has not heard of it either.
+#[test]
+fn a_stop_is_on_disk_before_the_worker_hears_of_it() {
+    let rig = Rig::new("initial_backoff_ms = 0").hostile("ready");
+    let mut daemon = rig.start();
+    let worker = rig.ready_worker();
+    // A pipe that nobody reads: the daemon gets no further than to the record.
+    let main = rig.home.path().join("workers/main");
+    let record = main.join(format!("state.json.{}.tmp", daemon.pid()));
+    assert!(rig.home.command("mkfifo").arg(&record).status().unwrap().success());
+    let mut control = rig.connect();
+    control.send(&testkit::control::request("stop-worker")).unwrap();
+    rig.home.wait_until("it was asked", DEADLINE, || {
+        std::fs::read_to_string(main.join("journal.jsonl")).unwrap().contains("\"verb\":\"stop-worker\"").then_some(())
+    });
+    daemon.kill();
+    std::fs::remove_file(&record).unwrap();
+    let daemon = rig.start();
+    let status = rig.wait_for_state("running");
+    assert_eq!((pid(&status), rig.starts()), (worker, 1));
+    assert_eq!(rig.ask("start-worker").done(), format!("Worker runs already (PID {worker})"));
+    rig.finish(daemon);
+}
+
+#[test]
+fn a_stop_and_its_reason_survive_the_daemon() {
+    let rig = Rig::new("").hostile("ready");
+    let mut daemon = rig.start();
+    rig.ready_worker();
+    rig.ask("stop-worker");
+    daemon.kill();
+    let daemon = rig.start();
+    let status = rig.status();
+    assert_eq!(
+        (status["worker_status"].as_str(), status["reason"].as_str()),
+        (Some("stopped"), Some("stop-worker by the operator"))
+    );
+    assert_eq!(last_exit(&status), "ended by stop-worker (exit status 0)");
+    rig.finish(daemon);
+}
+
+/// The worker asked for time, once, and the daemon that it asked is dead.
+#[test]
+fn an_extension_outlives_the_daemon() {
+    let words = "ready notify=EXTEND_TIMEOUT_USEC=60000000";
+    let rig = Rig::new("stall_timeout_ms = 400\nstall_grace_ms = 0").hostile(words);
+    let mut daemon = rig.start();
+    let worker = rig.ready_worker();
+    // Longer than it may be silent without: the word has been heard.
+    rig.wait_for("it is silent", |status| status["last_activity_ms_ago"].as_u64() > Some(600));
+    daemon.kill();
+    let daemon = rig.start();
+    rig.wait_for("it is silent again", |status| status["last_activity_ms_ago"].as_u64() > Some(1_200));
+    assert_eq!((pid(&rig.status()), rig.starts()), (worker, 1));
+    rig.finish(daemon);
+}
+
+/// The daemon dies when the next worker runs already, and before the end of the one before it is on record.
+#[test]
+fn an_end_that_was_not_recorded_in_time_is_not_lost() {
+    let rig = jealous("initial_backoff_ms = 0").hostile("ready");
+    let mut daemon = rig.start();
+    let first = rig.ready_worker();
+    let main = rig.home.path().join("workers/main");
+    // A pipe that nobody reads: the daemon gets no further than to the record.
+    let record = main.join(format!("state.json.{}.tmp", daemon.pid()));
+    assert!(rig.home.command("mkfifo").arg(&record).status().unwrap().success());
+    rig.kill(first);
+    rig.home.wait_until("the next worker runs", DEADLINE, || main.join("runs/2/started").exists().then_some(()));
+    daemon.kill();
+    std::fs::remove_file(&record).unwrap();
+    let daemon = rig.start();
+    let status = rig.wait_for_state("running");
+    assert_eq!((count(&status, "run"), rig.starts(), last_exit(&status)), (2, 2, "killed by SIGKILL"));
+    assert_eq!(count(&status, "total_restarts"), 1);
+    let events = String::from_utf8(rig.home.autopilotd(["events", "--json"]).stdout).unwrap();
+    assert!(events.contains("\"kind\":\"ended\",\"run\":1,"), "{events}");
+    assert_never_two(&rig);
+    rig.finish(daemon);
+}
+
+/// Its shim is killed, and it has neither the run's mark, nor its lock, nor a parent of the run.
+#[test]
+fn who_escapes_from_a_killed_shim_is_caught_by_the_daemon() {
+    // `exec` closes the lock; the two forks leave nobody above it but a subreaper.
+    let escape = "test -e \"$HOME/second\" || (setsid env -i TESTKIT_ID=$TESTKIT_ID bash -c \
+                  'for fd in /proc/self/fd/*; do fd=${fd##*/}; test $fd -gt 2 && eval \"exec $fd>&-\"; done; \
+                  exec sleep 777 </dev/null >/dev/null 2>&1' &)\n: > \"$HOME/second\"\n";
+    let rig = Rig::new("initial_backoff_ms = 0");
+    let settings = std::fs::read_to_string(rig.config()).unwrap();
+    std::fs::write(rig.config(), format!("containment = \"subreaper\"\n{settings}")).unwrap();
+    let rig = rig.script(&format!("{escape}exec \"$HOSTILE_WORKER\"")).hostile("ready");
+    let daemon = rig.start();
+    let worker = rig.ready_worker();
+    let escaped = || rig.home.processes().into_iter().find(|process| process.command == "sleep 777");
+    let escaper = rig.home.wait_until("it has escaped", DEADLINE, escaped).pid;
+    rig.kill(shim_of(worker));
+    rig.wait_for("the next worker is ready", |status| status["worker_ready"] == true && status["worker_pid"] != worker);
+    assert!(!vitals::is_alive(escaper), "it outlived its run");
+    rig.finish(daemon);
+}
+
+/// Whoever stops it, once or all the time: what it is told to end is ended.
+#[test]
+fn a_stopped_shim_is_no_obstacle() {
+    for stops in ["kill -STOP $PPID", "(while kill -STOP $PPID; do sleep 0.01; done) & sleep 0.1"] {
+        let rig = Rig::new("initial_backoff_ms = 0\nstop_timeout_ms = 100");
+        let begun = "while ! test -e \"$AUTOPILOT_HOME/workers/main/runs/1/started\"; do sleep 0.01; done";
+        let script = format!("trap '' TERM\n\"$HOSTILE_WORKER\" &\n{begun}\n{stops}\nwait");
+        let rig = rig.script(&script).hostile("ready");
+        let daemon = rig.start();
+        let worker = rig.ready_worker();
+        let shim = shim_of(worker);
+        rig.home.wait_until("it is stopped", DEADLINE, || {
+            let stat = std::fs::read_to_string(format!("/proc/{shim}/stat")).unwrap_or_default();
+            stat.contains(") T ").then_some(())
+        });
+        assert_eq!(rig.ask("stop-worker").done(), "Worker stopped", "{stops}");
+        assert!(!vitals::is_alive(worker) && !vitals::is_alive(shim), "{stops}");
+        rig.finish(daemon);
+    }
+}

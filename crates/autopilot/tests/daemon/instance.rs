@@ -76,6 +76,39 @@ fn a_second_daemon_is_told_about_the_first() {
     rig.finish(daemon);
 }
 
+/// Nobody waits for the death of the one that was killed: it may still hold its lock.
+#[test]
+fn a_daemon_that_was_just_killed_is_followed_at_once() {
+    let rig = Rig::new("").hostile("ready");
+    let mut daemon = rig.start();
+    let worker = rig.ready_worker();
+    for _ in 0..10 {
+        assert!(rig.home.command("kill").args(["-9", &daemon.pid().to_string()]).status().unwrap().success());
+        let next = rig.start();
+        daemon.wait(DEADLINE);
+        daemon = next;
+        assert_eq!(rig.status()["worker_pid"], worker);
+    }
+    rig.finish(daemon);
+}
+
+#[test]
+fn foreign_things_among_the_runs_stop_nothing() {
+    let rig = Rig::new("").hostile("ready");
+    let runs = rig.home.path().join("workers/main/runs");
+    fs::create_dir_all(runs.join("18446744073709551615")).unwrap();
+    fs::write(runs.join("7"), "").unwrap();
+    let mut daemon = rig.start();
+    let worker = rig.ready_worker();
+    daemon.kill();
+    // A reader of a pipe waits for a writer.
+    fs::remove_file(runs.join("1/seen")).ok();
+    assert!(rig.home.command("mkfifo").arg(runs.join("1/seen")).status().unwrap().success());
+    let daemon = rig.start();
+    assert_eq!(rig.status()["worker_pid"], worker);
+    rig.finish(daemon);
+}
+
 #[test]
 fn a_stale_pid_file_that_names_a_stranger_is_no_obstacle() {
     let rig = Rig::new("").hostile("ready");
@@ -185,6 +218,23 @@ fn a_home_that_others_can_enter_is_closed() {
     }
 }
 
+#[test]
+fn the_mode_of_a_folder_that_has_other_files_is_left_alone() {
+    for (before, file) in [(0o1777, None), (0o755, Some("notes.txt"))] {
+        let rig = Rig::new("").hostile("ready");
+        fs::create_dir(rig.home.path()).unwrap();
+        file.map(|name| fs::write(rig.home.path().join(name), "mine"));
+        fs::set_permissions(rig.home.path(), fs::Permissions::from_mode(before)).unwrap();
+        for _ in 0..2 {
+            let daemon = rig.start();
+            assert_eq!(mode(&rig.home.path()), before & 0o777);
+            let degraded = rig.status()["degraded"].to_string();
+            assert!(degraded.contains("is left as it is"), "{degraded}");
+            rig.finish(daemon);
+        }
+    }
+}
+
 /// The folder keeps others out. As root the test opens it, and the daemon still serves nobody but its owner and root.
 #[test]
 fn another_user_is_refused() {
@@ -265,5 +315,39 @@ fn a_lock_left_by_a_dead_daemon_is_free() {
     let mut control = rig.connect();
     control.send(&request("status")).unwrap();
     assert!(control.reply(DEADLINE).is_some());
+    rig.finish(daemon);
+}
+
+/// `kill -9` of a daemon and the next one's start in one breath: the pid of the one that dies is there a moment longer.
+#[test]
+fn a_dying_daemon_is_waited_for() {
+    let rig = Rig::new("").hostile("ready");
+    let mut command = rig.home.command("sh");
+    let autopilotd = rig.command();
+    let script = "\"$@\" & first=$!; while ! test -S \"$AUTOPILOT_HOME/autopilotd.sock\"; do sleep 0.01; done; \
+                  kill -9 $first; exec \"$@\"";
+    command.env("AUTOPILOT_HOME", rig.home.path());
+    command.args(["-c", script, "sh"]).arg(autopilotd.get_program()).args(autopilotd.get_args());
+    let mut daemon = rig.start_by(command);
+    assert!(!daemon.has_ended(), "{}", daemon.stderr());
+    rig.ready_worker();
+    rig.finish(daemon);
+}
+
+/// Somebody removes the lock of a daemon that lives: the next one is told about it all the same.
+#[test]
+fn a_removed_lock_lets_no_second_daemon_in() {
+    let rig = Rig::new("").hostile("ready");
+    let daemon = rig.start();
+    let lock = rig.home.path().join("autopilotd.lock");
+    for _ in 0..2 {
+        fs::remove_file(&lock).unwrap();
+        let output = rig.home.start("second", rig.command()).into_output(DEADLINE);
+        assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+        rig.home.wait_until("it is held again", DEADLINE, || lock.exists().then_some(()));
+    }
+    assert_eq!(rig.status()["daemon_pid"], daemon.pid());
+    let held = rig.home.command("flock").arg("-n").arg(&lock).arg("true").status().unwrap();
+    assert!(!held.success(), "the daemon holds it again");
     rig.finish(daemon);
 }

@@ -5,15 +5,23 @@
 
 mod rig;
 
+mod agents;
+mod binaries;
+mod builds;
 mod commands;
 mod concurrent;
 mod crash;
+mod events;
 mod instance;
 mod output;
+mod reattach;
+mod secrets;
+mod service;
 mod signals;
 mod socket;
 mod spoken;
 mod stall;
 mod start_errors;
 mod tree;
+mod upgrade;
 mod worker_errors;

@@ -100,7 +100,7 @@ impl Rig {
 
     /// Who answers, if anybody does: the socket of a killed daemon may be open for a moment longer, in the shim that it
     /// was just making.
-    fn serving_daemon(&self) -> Option<i32> {
+    pub(crate) fn serving_daemon(&self) -> Option<i32> {
         let mut control = Control::connect(&self.home.socket()).ok()?;
         control.send(&request("status")).ok()?;
         let pid = control.reply(DEADLINE)?.value["status"]["daemon_pid"].as_i64()?;

@@ -39,7 +39,7 @@ fn settings_that_are_wrong_are_named_with_their_place() {
         ),
         (
             "[memory]\n\npoll_interval_ms = 0\n",
-            "error: ~/user/daemon.toml:3: poll_interval_ms wants milliseconds from 1 to 31622400000 (366 d), found 0\n",
+            "error: ~/user/daemon.toml:3: poll_interval_ms wants milliseconds from 1 to 31622400000 (366 d), found 0\nhint: the default is 5000\n",
         ),
         (
             "max_budget = nan\n",
@@ -47,7 +47,7 @@ fn settings_that_are_wrong_are_named_with_their_place() {
         ),
         (
             "[restart]\nmax_backoff_ms = -1\n",
-            "error: ~/user/daemon.toml:2: max_backoff_ms wants milliseconds from 0 to 31622400000 (366 d), found -1\n",
+            "error: ~/user/daemon.toml:2: max_backoff_ms wants milliseconds from 0 to 31622400000 (366 d), found -1\nhint: the default is 300000\n",
         ),
     ];
     for (settings, expected) in cases {

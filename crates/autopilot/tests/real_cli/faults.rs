@@ -8,8 +8,8 @@ use testkit::netns::isolated;
 use testkit::{home, rlog::Rlog};
 
 use crate::job::{
-    DEADLINE, all_done, call, expect_closed, expect_code, expect_done_once, start_full_auto, start_single_session,
-    whole_job,
+    DEADLINE, all_done, call, expect_closed, expect_code, expect_done_after_the_limit, expect_done_once,
+    job_after_a_limit, start_full_auto, start_single_session, whole_job,
 };
 
 /// More than this in a run that ends in a fault is hammering: the first request, the CLI's one retry, and one of grace.
@@ -117,7 +117,7 @@ fn a_refused_login_needs_a_person() {
 }
 
 /// Seconds since the epoch, as the API counts them.
-fn epoch_seconds() -> u64 {
+pub(crate) fn epoch_seconds() -> u64 {
     let now = since_1970();
     now.as_secs()
 }
@@ -131,20 +131,12 @@ fn since_1970() -> Duration {
 fn a_usage_limit_is_slept_through_and_the_job_gone_on_with() {
     isolated(|| {
         let reset = epoch_seconds() + 5;
-        let script = Script::new()
-            .on_times(1, When::Any, Answer::usage_limit(reset))
-            .on(When::ToolResults(0), call())
-            .on(When::Any, all_done());
-        let api = FakeApi::start(script);
+        let api = FakeApi::start(job_after_a_limit(reset));
         let mut home = home_for(&api);
         home.use_login_token();
 
         let mut worker = start_full_auto(&home);
-        api.wait_for_agent_requests(2, DEADLINE);
-        assert!(epoch_seconds() >= reset, "asked again before the limit was over");
-        expect_code(&mut worker, 0);
-        expect_done_once(&home, &api);
-        assert_eq!(api.agent_requests().len(), 3, "one rejection, one call, one end");
+        expect_done_after_the_limit(&home, &api, &mut worker, reset);
     });
 }
 

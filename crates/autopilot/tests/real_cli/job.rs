@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use testkit::fake_api::{Answer, FakeApi, Gate, Script};
+use crate::faults::epoch_seconds;
+use testkit::fake_api::{Answer, FakeApi, Gate, Script, When};
 use testkit::home::{Home, Started};
 use testkit::rlog::Rlog;
 
@@ -65,6 +66,23 @@ pub(crate) fn start_single_session(home: &Home) -> Started {
 pub(crate) fn start_full_auto(home: &Home) -> Started {
     let args = ["run", "--full-auto", "--project", "demo", "--model", "sonnet", "--max-turns", "50"];
     home.start_autopilot(args.into_iter().chain(["Append a line to once.txt."]))
+}
+
+/// A usage limit that ends then, and the job after it.
+pub(crate) fn job_after_a_limit(reset_epoch_s: u64) -> Script {
+    Script::new()
+        .on_times(1, When::Any, Answer::usage_limit(reset_epoch_s))
+        .on(When::ToolResults(0), call())
+        .on(When::Any, all_done())
+}
+
+/// Not one request before the limit was over, one after it, and the job done.
+pub(crate) fn expect_done_after_the_limit(home: &Home, api: &FakeApi, worker: &mut Started, reset_epoch_s: u64) {
+    api.wait_for_agent_requests(2, DEADLINE);
+    assert!(epoch_seconds() >= reset_epoch_s, "asked again before the limit was over");
+    expect_code(worker, 0);
+    expect_done_once(home, api);
+    assert_eq!(api.agent_requests().len(), 3, "one rejection, one call, one end");
 }
 
 /// Waits for the worker's end and checks its exit code.

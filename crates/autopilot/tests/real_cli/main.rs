@@ -1,9 +1,13 @@
 //! The real Claude Code CLI against the fake Messages API, where nothing can leave the machine.
 //!
-//! `harness` drives the CLI alone; `kills` and `faults` start `autopilot run` by hand; `supervised` has the daemon do it.
+//! `harness` drives the CLI alone; `kills`, `faults` and `ladder` start `autopilot run` by hand; `supervised` and `secrets` have the daemon do it.
 
 mod faults;
 mod harness;
 mod job;
 mod kills;
+mod ladder;
+mod random_kills;
+mod secrets;
 mod supervised;
+mod tasks;

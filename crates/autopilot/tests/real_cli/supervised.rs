@@ -77,6 +77,12 @@ fn a_cli_killed_in_mid_turn_is_replaced_by_its_worker() {
         let mut daemon = home.start_daemon::<&str>([]);
         wait_for_mid_turn(&home, &gate);
         api.set_script(whole_job());
+        // It is the daemon's copy, which no updater knows.
+        let agents = home.claude_processes();
+        let runs = |pid: i32| std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+        assert!(agents.iter().any(|agent| runs(agent.pid).starts_with(home.path().join("bin/agents"))), "{agents:?}");
+        let version = home.wait_for_status("it is told", |status| status["agent_version"].is_string());
+        assert!(version["agent_version"].as_str().unwrap().ends_with("(Claude Code)"), "{version:#}");
 
         home.claude_processes().iter().for_each(|agent| home.kill(agent));
 

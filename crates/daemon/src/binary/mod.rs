@@ -3,22 +3,42 @@
 //! Order: `AUTOPILOT_WORKER_BINARY`, `worker_command` in the file (the settings have merged the two), `bin/autopilot` in
 //! the home, and `cargo run` where no binary has ever been installed.
 //!
-//! **Invariant:** a program in machine code never runs from the place that people copy to. Linux refuses to write to a
-//! file that is being executed (`ETXTBSY`), which made the documented update step, a plain `cp`, fail while a worker ran;
-//! and a file that is half overwritten would run as it is. Scripts run where they are: the kernel opens them for the
-//! interpreter only, and they may look for files beside them.
+//! [`store`] copies, [`smoke`] asks for the `--version`, [`admit`] does both and names the copy in the [`index`]; [`trial`]
+//! has that done in a child of the daemon. [`shelf`] is the daemon's view: which copy runs next, and what comes of it
+//! (decided in `policy::probation`). [`desk`] is the operator's.
+//!
+//! **Invariant:** what has a copy never runs from the place that people copy to. Linux refuses to write to a file that is
+//! being executed (`ETXTBSY`), which made the documented update step, a plain `cp`, fail while a worker ran; and a file that
+//! is half overwritten would run as it is. A shell even reads a script piece by piece while it runs it. Only a [`script`]
+//! that looks for its own place runs there.
 
+mod admit;
+mod desk;
 mod index;
+mod lives;
+mod mend;
 mod program;
+mod script;
+mod shelf;
+mod smoke;
 mod store;
+mod trial;
+mod verdict;
 
+#[cfg(test)]
+mod probation_tests;
+#[cfg(test)]
+mod script_tests;
 #[cfg(test)]
 mod tests;
 
+pub use admit::Admission;
+pub use desk::{Desk, Refusal, Shown};
+pub use index::{Binary, Standing};
 pub use program::Unfit;
-pub use store::Store;
+pub(crate) use shelf::{Choice, Shelf, Turn};
+pub(crate) use trial::{Asked, Trial};
 
-use crate::config::WorkerCommand;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -42,10 +62,10 @@ pub enum Note {
     NeverInstalled { install_to: PathBuf },
     /// The settings ask for it.
     CargoByChoice,
-    /// There is no copy, because the store cannot be written.
-    NotStored { source: PathBuf, reason: String },
-    /// The copy is sound, but the store's index could not be written or old copies could not be removed.
-    StoreUntidy { reason: String },
+    /// There is no copy of the file as it is now, because the store cannot be written. `is_run`: it runs all the same.
+    NotStored { source: PathBuf, reason: String, is_run: bool },
+    /// The file can't be run; what was copied before runs on.
+    SourceUnfit { source: PathBuf, unfit: Unfit, runs: String },
 }
 
 /// No program to start.
@@ -54,8 +74,6 @@ pub enum Note {
 pub struct Refused {
     pub path: PathBuf,
     pub unfit: Unfit,
-    /// The newest copy of the same file that still is in the store.
-    pub last_good: Option<Box<Launch>>,
 }
 
 impl Launch {
@@ -67,6 +85,12 @@ impl Launch {
         argv.extend(["-p", "autopilot", "--bin", "autopilot", "--"].map(OsString::from));
         Self { argv, source: None, sha256: None, note: Some(note) }
     }
+
+    /// The file itself. `not_stored`: why there is no copy, if there should be one.
+    fn in_place(source: &Path, not_stored: Option<String>) -> Self {
+        let note = not_stored.map(|reason| Note::NotStored { source: source.to_owned(), reason, is_run: true });
+        Self { argv: vec![source.into()], source: Some(source.to_owned()), sha256: None, note }
+    }
 }
 
 impl fmt::Display for Note {
@@ -76,10 +100,15 @@ impl fmt::Display for Note {
                 write!(f, "no worker binary at {}: building the worker with `cargo run`", install_to.display())
             }
             Self::CargoByChoice => f.write_str("worker_command asks for `cargo run`: a broken build stops the worker"),
-            Self::NotStored { source, reason } => {
+            Self::NotStored { source, reason, is_run: true } => {
                 write!(f, "running {} where it is, without a copy: {reason}", source.display())
             }
-            Self::StoreUntidy { reason } => write!(f, "the store of worker binaries cannot be tidied: {reason}"),
+            Self::NotStored { source, reason, is_run: false } => {
+                write!(f, "{} can't be copied, the binary before it runs on: {reason}", source.display())
+            }
+            Self::SourceUnfit { source, unfit, runs } => {
+                write!(f, "{} can't be run ({unfit}); running on: {runs}", source.display())
+            }
         }
     }
 }
@@ -90,10 +119,11 @@ impl Note {
         match self {
             Self::NeverInstalled { install_to } => install(install_to),
             Self::CargoByChoice => "type = \"Binary\" survives broken source code".to_owned(),
-            Self::NotStored { .. } => {
+            Self::NotStored { is_run: true, .. } => {
                 "free space in the home; until then `cp` over that file fails while a worker runs".to_owned()
             }
-            Self::StoreUntidy { .. } => "see bin/store in the home".to_owned(),
+            Self::NotStored { is_run: false, .. } => "free space in the home; it is tried again".to_owned(),
+            Self::SourceUnfit { source, .. } => install(source),
         }
     }
 }
@@ -104,11 +134,16 @@ impl Refused {
         match &self.unfit {
             Unfit::NotExecutable => "chmod +x that file".to_owned(),
             Unfit::InterpreterMissing { .. } => "install it, or correct the file's first line".to_owned(),
-            Unfit::Unsettled { .. } | Unfit::Truncated { .. } => {
+            Unfit::Unsettled { .. } | Unfit::BeingWritten | Unfit::Truncated { .. } => {
                 "is it still being copied? it is tried again".to_owned()
             }
             Unfit::Unreadable { .. } => "make it and its folders readable".to_owned(),
+            Unfit::Untried { .. } => {
+                "install a build that works; or, if it is meant to be so, store = \"off\"".to_owned()
+            }
             Unfit::Missing
+            | Unfit::StoreGone { .. }
+            | Unfit::Script
             | Unfit::Directory
             | Unfit::NotAFile
             | Unfit::Empty
@@ -125,32 +160,4 @@ fn install(to: &Path) -> String {
 /// Where the known-good binary is installed.
 pub fn install_path(home: &Path) -> PathBuf {
     home.join("bin").join("autopilot")
-}
-
-impl Store {
-    /// Chooses the program for the next start, and makes sure that its copy is in the store. An unchanged binary costs
-    /// two `stat` calls. `in_use` names the copies that are running, which stay.
-    ///
-    /// # Errors
-    /// [`Refused`] if the chosen file cannot be run. There is no falling through to the next candidate: who names a
-    /// program means that one.
-    pub fn choose(&mut self, command: Option<&WorkerCommand>, in_use: &[&Path]) -> Result<Launch, Refused> {
-        let path = match command {
-            Some(WorkerCommand::Binary { path }) => path.clone(),
-            Some(WorkerCommand::Cargo { manifest_path }) => {
-                return Ok(Launch::cargo(manifest_path.as_deref(), Note::CargoByChoice));
-            }
-            None => install_path(self.home()),
-        };
-        match self.admit(&path, in_use) {
-            Ok(launch) => Ok(launch),
-            Err(Unfit::Missing) if command.is_none() && !self.has_history() => {
-                Ok(Launch::cargo(None, Note::NeverInstalled { install_to: path }))
-            }
-            Err(unfit) => {
-                let last_good = self.last_good(&path).map(Box::new);
-                Err(Refused { path, unfit, last_good })
-            }
-        }
-    }
 }

@@ -9,11 +9,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+use super::script::Script;
+
 /// Why a file is not run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Unfit {
     #[error("no such file")]
     Missing,
+    #[error("no such file, and the store of its copies, {}, is gone", store.display())]
+    StoreGone { store: PathBuf },
     #[error("it is a directory")]
     Directory,
     #[error("not a regular file")]
@@ -35,13 +42,23 @@ pub enum Unfit {
     InterpreterMissing { interpreter: PathBuf },
     #[error("it changed while it was read, {tries} times")]
     Unsettled { tries: u32 },
+    /// It runs where it is, if at all.
+    #[error("it is a script that looks for its own place, so a copy of it would not work")]
+    Script,
+    #[error("somebody has it open for writing")]
+    BeingWritten,
+    /// It can be executed, but is not what it should be.
+    #[error("{why}")]
+    Untried { why: String },
 }
 
-/// The two kinds of program.
+/// The kinds of program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Program {
     MachineCode,
     Script,
+    /// A script of which a copy would not work.
+    InPlace,
 }
 
 /// The kernel reads no more of a script's first line (`BINPRM_BUF_SIZE`).
@@ -77,7 +94,10 @@ pub(super) fn examine(file: &File, size_bytes: u64) -> Result<Program, Unfit> {
     if head.is_empty() {
         Err(Unfit::Empty)
     } else if let Some(line) = head.strip_prefix(b"#!") {
-        check_interpreter(line).map(|()| Program::Script)
+        check_interpreter(line)?;
+        let script = Script::read(file, size_bytes).map_err(|error| from_io(&error))?;
+        let is_copied = script.is_some_and(|script| !script.looks_for_its_place());
+        Ok(if is_copied { Program::Script } else { Program::InPlace })
     } else if head.starts_with(b"\x7fELF") {
         check_elf(file, head, size_bytes).map(|()| Program::MachineCode)
     } else {
@@ -161,7 +181,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Fills the buffer unless the file ends before.
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
         match file.read_at(&mut buffer[length..], offset.saturating_add(length as u64)) {

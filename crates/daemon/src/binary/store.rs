@@ -1,25 +1,23 @@
 //! `bin/store/<sha256>/autopilot`: immutable copies, each under the hash of its content.
 //!
-//! A copy appears by rename, after its bytes were synced and read back; what has a name is whole. The store belongs to
-//! the daemon that holds the home's lock, so nobody else writes here.
+//! A copy appears by rename, after its bytes were synced and read back; what has a name is whole. Several processes may
+//! put copies here at once: each writes to a name of its own, and the same content ends up under the same name.
 
-use super::index::{Entry, Index, Stamp};
+use super::index::Stamp;
 use super::program::{self, Program, Unfit};
-use super::{Launch, Note};
+use os::fail;
 use os::files;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// How many copies are kept, besides those in use.
-const KEEP: usize = 5;
 /// How often a file that changes under the reader is read again at once. Who is slower than that meets the next start.
 const MAX_TRIES: u32 = 3;
 const CHUNK_BYTES: usize = 128 << 10;
 const HASH_DIGITS: usize = 64;
-const INCOMING: &str = ".incoming";
+const INCOMING: &str = ".incoming-";
 const CLOCK: &str = ".clock";
 /// The kernel stamps files with a clock that ticks every 1 to 10 ms, so a file that was written within this time of being
 /// read may have been written again without a new stamp. (The "racy git" problem, with a margin; since Linux 6.13 the
@@ -28,33 +26,38 @@ const SETTLE_NS: u64 = 20_000_000;
 /// Looks at the clock while waiting for that; a bound in case it stands still. About 0.1 s.
 const MAX_LOOKS: u32 = 20_000;
 
-/// The store of one home.
-#[derive(Debug)]
-pub struct Store {
-    home: PathBuf,
+/// A folder of copies, and what they are called in there.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
     folder: PathBuf,
-    /// Read when it is first needed.
-    index: Option<Index>,
-    /// The last choice: one comparison instead of a look into the index, or into the file.
-    recent: Option<Recent>,
+    name: &'static str,
+    /// How many copies are kept, and how many proven ones, besides those that must stay.
+    keep: usize,
+    /// A copy may be another name of the same file: for what is too large to be kept twice.
+    links: bool,
 }
 
-#[derive(Debug)]
-struct Recent {
-    source: PathBuf,
-    stamp: Stamp,
-    /// None for a script.
-    copy: Option<(PathBuf, Stamp)>,
-    launch: Launch,
+/// A copy that is whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Copied {
+    pub(super) sha256: String,
+    pub(super) path: PathBuf,
+    /// Of the copy.
+    pub(super) stamp: Stamp,
+    /// Of the file that it is a copy of.
+    pub(super) source: Stamp,
 }
 
-/// What went wrong while copying: the source's fault, or the store's.
-#[derive(Debug)]
-enum Failure {
+/// Why there is no copy: the source's fault, or the store's.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
     Source(Unfit),
     /// Worth another try.
+    #[error("it changed while it was read")]
     Changed,
-    Store(io::Error),
+    #[error(transparent)]
+    Store(#[from] io::Error),
 }
 
 impl Failure {
@@ -63,95 +66,113 @@ impl Failure {
     }
 }
 
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Store(error)
-    }
-}
-
 impl Store {
-    /// Touches nothing yet.
-    pub fn new(home: &Path) -> Self {
-        Self { home: home.to_owned(), folder: home.join("bin").join("store"), index: None, recent: None }
+    /// Of the worker's binaries in this home. Touches nothing yet.
+    pub(super) fn of_workers(home: &Path) -> Self {
+        Self { folder: home.join("bin").join("store"), name: "autopilot", keep: 5, links: false }
     }
 
-    pub(super) fn home(&self) -> &Path {
-        &self.home
+    /// Of the agent's: one file of 381 MB each.
+    pub(super) fn of_agents(home: &Path) -> Self {
+        Self { folder: home.join("bin").join("agents"), name: "claude", keep: 2, links: true }
     }
 
-    /// The way to start `source`: its copy, or itself if it is a script.
-    pub(super) fn admit(&mut self, source: &Path, in_use: &[&Path]) -> Result<Launch, Unfit> {
+    pub(super) fn keep(&self) -> usize {
+        self.keep
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn copy_path(&self, sha256: &str) -> PathBuf {
+        self.folder.join(sha256).join(self.name)
+    }
+
+    /// A copy of `source` under the hash of its content.
+    ///
+    /// # Errors
+    /// [`Failure`]; never [`Failure::Changed`].
+    pub(super) fn copy(&self, source: &Path) -> Result<Copied, Failure> {
         let mut tries = 0;
         loop {
-            let metadata = fs::metadata(source).map_err(|error| program::from_io(&error))?;
-            let stamp = Stamp::of(&metadata);
-            if let Some(launch) = self.known(source, stamp) {
-                return Ok(launch);
-            }
-            program::check_metadata(&metadata)?;
             tries += 1;
-            match self.copy(source, stamp, in_use) {
-                Ok(launch) => return Ok(launch),
-                Err(Failure::Source(unfit)) => return Err(unfit),
+            match self.try_to_copy(source) {
                 Err(Failure::Changed) if tries < MAX_TRIES => {}
-                Err(Failure::Changed) => return Err(Unfit::Unsettled { tries }),
-                Err(Failure::Store(error)) => return Ok(in_place(source, Some(error.to_string()))),
+                Err(Failure::Changed) => return Err(Failure::Source(Unfit::Unsettled { tries })),
+                done => return done,
             }
         }
     }
 
-    /// The unchanged file of last time, or of the last daemon's time.
-    fn known(&mut self, source: &Path, stamp: Stamp) -> Option<Launch> {
-        let is_recent = |recent: &&Recent| recent.source == source && recent.stamp == stamp;
-        if let Some(recent) = self.recent.as_ref().filter(is_recent)
-            && recent.copy.as_ref().is_none_or(|(path, stamp)| is_unchanged(path, *stamp))
-        {
-            return Some(recent.launch.clone());
-        }
-        let entry = self.index().find(source, stamp)?.clone();
-        let path = self.copy_path(&entry.sha256);
-        if !is_unchanged(&path, entry.copy) {
-            return None;
-        }
-        let launch = stored(source, &path, entry.sha256);
-        self.recent =
-            Some(Recent { source: source.to_owned(), stamp, copy: Some((path, entry.copy)), launch: launch.clone() });
-        Some(launch)
-    }
-
-    fn copy(&mut self, source: &Path, stamp: Stamp, in_use: &[&Path]) -> Result<Launch, Failure> {
+    fn try_to_copy(&self, source: &Path) -> Result<Copied, Failure> {
+        let metadata = fs::metadata(source).map_err(Failure::source)?;
+        let stamp = Stamp::of(&metadata);
+        program::check_metadata(&metadata).map_err(Failure::Source)?;
+        fail::point("store.source").map_err(Failure::source)?;
         let file = File::open(source).map_err(Failure::source)?;
-        if program::examine(&file, stamp.size_bytes).map_err(Failure::Source)? == Program::Script {
-            let launch = in_place(source, None);
-            self.recent = Some(Recent { source: source.to_owned(), stamp, copy: None, launch: launch.clone() });
-            return Ok(launch);
+        let program = program::examine(&file, stamp.size_bytes).map_err(Failure::Source)?;
+        if program == Program::InPlace {
+            return Err(Failure::Source(Unfit::Script));
         }
+        // Without headers nothing else tells that there is more to come.
+        if program == Program::Script && files::is_being_written(&file) {
+            return Err(Failure::Source(Unfit::BeingWritten));
+        }
+        // A shell reads a script while it runs, so that a link to the user's file won't do.
+        let links = self.links && program == Program::MachineCode;
+        fail::point("store.folder")?;
         files::create_private_folder(&self.folder)?;
-        let incoming = self.folder.join(INCOMING);
-        let sha256 = match self.receive(source, file, stamp, &incoming) {
-            Ok(sha256) => sha256,
-            Err(failure) => {
-                // It may not exist; the failure is what matters. A part of it must not fill up the disk.
-                fs::remove_file(&incoming).ok();
-                return Err(failure);
-            }
-        };
-        let path = self.place(&incoming, &sha256)?;
+        self.clear_incoming();
+        let incoming = self.folder.join(format!("{INCOMING}{}", os::process::own_pid()));
+        let placed = self
+            .receive(source, file, stamp, &incoming, links)
+            .and_then(|sha256| Ok((self.place(&incoming, &sha256)?, sha256)));
+        let (path, sha256) = placed.inspect_err(|_| {
+            // It may not exist; the failure is what matters. A part of it must not fill up the disk.
+            fs::remove_file(&incoming).ok();
+        })?;
         let copy = Stamp::of(&fs::metadata(&path)?);
-        let mut launch = stored(source, &path, sha256.clone());
+        // After a link to it, it is stamped anew.
+        let source = if links { Stamp::of(&fs::metadata(source).map_err(Failure::source)?) } else { stamp };
+        Ok(Copied { sha256, path, stamp: copy, source })
+    }
 
-        let remembered = self.remember(source, stamp, &sha256, copy, in_use);
-        launch.note = remembered.err().map(|error| Note::StoreUntidy { reason: error.to_string() });
-        self.recent =
-            Some(Recent { source: source.to_owned(), stamp, copy: Some((path, copy)), launch: launch.clone() });
-        Ok(launch)
+    /// What processes have left that were killed.
+    fn clear_incoming(&self) {
+        for item in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = item.file_name();
+            let pid = name.to_str().and_then(|name| name.strip_prefix(INCOMING)?.parse().ok());
+            if pid.is_some_and(|pid| os::proc::stat(os::proc::root(), pid).is_err()) {
+                // Another one may be faster.
+                fs::remove_file(item.path()).ok();
+            }
+        }
     }
 
     /// Makes `incoming` the whole and only content that `source` has under this stamp.
-    fn receive(&self, source: &Path, mut file: File, stamp: Stamp, incoming: &Path) -> Result<String, Failure> {
+    fn receive(
+        &self,
+        source: &Path,
+        mut file: File,
+        stamp: Stamp,
+        incoming: &Path,
+        links: bool,
+    ) -> Result<String, Failure> {
         let mut copy = create(incoming)?;
         let mut is_settled = self.is_settled(stamp)?;
-        let sha256 = transfer(&mut file, &mut copy)?;
+        fail::point("store.copy")?;
+        let mut is_link = false;
+        let sha256 = if links && files::share_blocks(&file, &copy).is_ok() {
+            hash_of(incoming)?
+        } else if links && link(source, incoming).is_ok() {
+            is_link = true;
+            hash_of(incoming)?
+        } else {
+            // Where neither is possible, after a try that may have removed it.
+            copy = create(incoming)?;
+            transfer(&mut file, &mut copy)?
+        };
         if !is_settled {
             for _ in 0..MAX_LOOKS {
                 is_settled = self.is_settled(stamp)?;
@@ -165,15 +186,22 @@ impl Store {
                 return Err(Failure::Changed);
             }
         }
-        // The same file still, and nobody wrote to it meanwhile?
+        // The same file still, and nobody wrote to it meanwhile? A link has changed the time of its last change by itself.
+        let is_same = |metadata: &fs::Metadata| Stamp::of(metadata).is_same(stamp, is_link);
         let now = fs::metadata(source).map_err(Failure::source)?;
-        if Stamp::of(&now) != stamp || Stamp::of(&file.metadata().map_err(Failure::source)?) != stamp {
+        if !is_same(&now) || !is_same(&file.metadata().map_err(Failure::source)?) {
             return Err(Failure::Changed);
         }
+        if is_link {
+            return Ok(sha256);
+        }
         copy.set_permissions(Permissions::from_mode(0o555))?;
+        fail::point("store.sync")?;
         copy.sync_all()?;
+        fail::synced(&copy);
         // A file that is open for writing anywhere cannot be executed.
         drop(copy);
+        fail::point("store.verify")?;
         if hash_of(incoming)? != sha256 {
             return Err(Failure::Store(io::Error::other("the copy reads back differently from what was written")));
         }
@@ -189,103 +217,102 @@ impl Store {
         Ok(Stamp::of(&file.metadata()?).ctime_ns.abs_diff(stamp.ctime_ns) > SETTLE_NS)
     }
 
-    /// Brings index and folder up to date. A failure costs time or space later, not this start.
-    fn remember(&mut self, source: &Path, stamp: Stamp, sha256: &str, copy: Stamp, in_use: &[&Path]) -> io::Result<()> {
-        let order = self.index().next_order();
-        // A source whose name is not UTF-8 is read anew by each daemon.
-        if let Some(name) = source.to_str() {
-            let (source, sha256) = (name.to_owned(), sha256.to_owned());
-            self.index_mut().insert(Entry { source, stamp, sha256, copy, order });
-        }
-        self.prune(sha256, in_use)?;
-        let bytes = self.index().to_bytes();
-        files::write_atomic(&self.index_path(), &bytes, files::Durability::Process)
-    }
-
     /// Gives the incoming file its name, unless a sound one has it already: that one may be running.
     fn place(&self, incoming: &Path, sha256: &str) -> io::Result<PathBuf> {
         let path = self.copy_path(sha256);
-        if fs::metadata(&path).is_ok_and(|metadata| metadata.permissions().mode() & 0o777 == 0o555)
-            && hash_of(&path).is_ok_and(|found| found == sha256)
-        {
+        if self.is_sound(sha256) {
             fs::remove_file(incoming)?;
             return Ok(path);
         }
+        fail::point("store.place")?;
         files::create_private_folder(&self.folder.join(sha256))?;
+        fail::point("store.rename")?;
         fs::rename(incoming, &path)?;
+        fail::point("store.sync-folder")?;
         files::sync_folder_of(&path)?;
         files::sync_folder_of(&self.folder.join(sha256))?;
         Ok(path)
     }
 
-    /// Removes the oldest copies but those that run.
-    fn prune(&mut self, newest: &str, in_use: &[&Path]) -> io::Result<()> {
-        let mut hashes = Vec::new();
-        for item in fs::read_dir(&self.folder)? {
-            let name = item?.file_name().to_string_lossy().into_owned();
-            if is_hash(&name) {
-                hashes.push(name);
-            }
+    /// Whether there is a copy by this name, to the last bit.
+    pub(super) fn is_sound(&self, sha256: &str) -> bool {
+        let path = self.copy_path(sha256);
+        fs::metadata(&path).is_ok_and(|metadata| self.links || metadata.permissions().mode() & 0o777 == 0o555)
+            && hash_of(&path).is_ok_and(|found| found == sha256)
+    }
+
+    /// The same, whatever became of its mode.
+    pub(super) fn has_content(&self, sha256: &str) -> bool {
+        hash_of(&self.copy_path(sha256)).is_ok_and(|found| found == sha256)
+    }
+
+    /// Whether two looks at a file saw the same content.
+    pub(super) fn is_same(&self, before: Stamp, now: Stamp) -> bool {
+        now.is_same(before, self.links)
+    }
+
+    /// Whether the copy by this name is what it was. One `stat`.
+    pub(super) fn is_unchanged(&self, sha256: &str, stamp: Stamp) -> bool {
+        fs::metadata(self.copy_path(sha256)).is_ok_and(|metadata| Stamp::of(&metadata).is_same(stamp, self.links))
+    }
+
+    /// Whether the copies are of a size at which one more may be kept open.
+    pub(super) fn holds_open(&self) -> bool {
+        !self.links
+    }
+
+    /// A copy that was removed, from the open file that it was.
+    pub(super) fn put_back(&self, sha256: &str, file: &File) -> io::Result<()> {
+        files::create_private_folder(&self.folder)?;
+        let incoming = self.folder.join(format!("{INCOMING}{}", os::process::own_pid()));
+        let mut copy = create(&incoming)?;
+        let mut file = file.try_clone()?;
+        file.rewind()?;
+        let found = transfer(&mut file, &mut copy).map_err(io::Error::other)?;
+        copy.set_permissions(Permissions::from_mode(0o555))?;
+        copy.sync_all()?;
+        fail::synced(&copy);
+        drop(copy);
+        if found == sha256 && hash_of(&incoming)? == sha256 {
+            return self.place(&incoming, sha256).map(|_| ());
         }
-        hashes.sort_by_key(|hash| std::cmp::Reverse((hash == newest, self.index().order_of(hash))));
-        for hash in hashes.iter().skip(KEEP) {
-            if in_use.contains(&self.copy_path(hash).as_path()) {
-                continue;
-            }
-            fs::remove_dir_all(self.folder.join(hash))?;
-            self.index_mut().forget(hash);
+        fs::remove_file(&incoming)
+    }
+
+    /// The stamp of the copy by this name, if its content is what the name says.
+    pub(super) fn stamp_if_sound(&self, sha256: &str) -> Option<Stamp> {
+        let path = self.copy_path(sha256);
+        // Somebody may have changed it; of a link that is the user's business.
+        if !self.links {
+            fs::set_permissions(&path, Permissions::from_mode(0o555)).ok()?;
         }
-        Ok(())
+        let before = Stamp::of(&fs::metadata(&path).ok()?);
+        let is_whole = hash_of(&path).is_ok_and(|found| found == sha256);
+        let after = Stamp::of(&fs::metadata(&path).ok()?);
+        (is_whole && before == after).then_some(before)
     }
 
-    /// The newest copy of `source` that still is what it was.
-    pub(super) fn last_good(&mut self, source: &Path) -> Option<Launch> {
-        let index = self.index().clone();
-        index.of_source(source).into_iter().find_map(|entry| {
-            let path = self.copy_path(&entry.sha256);
-            is_unchanged(&path, entry.copy).then(|| stored(source, &path, entry.sha256.clone()))
-        })
+    /// # Errors
+    /// As of unlink and rmdir.
+    pub(super) fn remove(&self, sha256: &str) -> io::Result<()> {
+        match fs::remove_dir_all(self.folder.join(sha256)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
-    /// Whether a binary was ever admitted; the copies tell it too if the index is lost.
-    pub(super) fn has_history(&mut self) -> bool {
-        let has_copies = || {
-            let mut items = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-            items.any(|item| is_hash(&item.file_name().to_string_lossy()))
-        };
-        has_copies() || !self.index().is_empty()
-    }
-
-    fn index(&mut self) -> &Index {
-        self.index_mut()
-    }
-
-    fn index_mut(&mut self) -> &mut Index {
-        let path = self.folder.join("index.json");
-        // Not to be read is as good as absent: see the index's first line.
-        self.index.get_or_insert_with(|| fs::read(path).map_or_else(|_| Index::default(), |bytes| Index::parse(&bytes)))
-    }
-
-    fn index_path(&self) -> PathBuf {
-        self.folder.join("index.json")
-    }
-
-    fn copy_path(&self, sha256: &str) -> PathBuf {
-        self.folder.join(sha256).join("autopilot")
+    /// The hashes of all copies that have a name.
+    pub(super) fn hashes(&self) -> Vec<String> {
+        let items = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        items.map(|item| item.file_name().to_string_lossy().into_owned()).filter(|name| is_hash(name)).collect()
     }
 }
 
-fn stored(source: &Path, copy: &Path, sha256: String) -> Launch {
-    Launch { argv: vec![copy.into()], source: Some(source.to_owned()), sha256: Some(sha256), note: None }
-}
-
-fn in_place(source: &Path, not_stored: Option<String>) -> Launch {
-    let note = not_stored.map(|reason| Note::NotStored { source: source.to_owned(), reason });
-    Launch { argv: vec![source.into()], source: Some(source.to_owned()), sha256: None, note }
-}
-
-fn is_unchanged(path: &Path, stamp: Stamp) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| Stamp::of(&metadata) == stamp)
+/// Another name for the file that `source` leads to, in place of what is there.
+fn link(source: &Path, incoming: &Path) -> io::Result<()> {
+    let true_path = source.canonicalize()?;
+    fs::remove_file(incoming)?;
+    fs::hard_link(true_path, incoming)
 }
 
 fn is_hash(name: &str) -> bool {

@@ -28,6 +28,9 @@ pub(super) struct Bases<'a> {
     pub(super) user_home: Option<&'a Path>,
 }
 
+/// The kernel passes on 128 KiB in one argument (MAX_ARG_STRLEN, execve(2)), and what the agent is told goes along with it.
+pub(super) const MAX_TEXT_BYTES: usize = 100_000;
+
 /// Longest list of names.
 pub(super) const MAX_NAMES: usize = 64;
 
@@ -115,6 +118,9 @@ fn text(kind: Kind, raw: &Raw<'_>) -> Result<Value, Misfit> {
     let allowed = |c: char| !c.is_control() || (kind == Kind::Text && matches!(c, '\n' | '\t'));
     if !text.chars().all(allowed) {
         return Err(Misfit::Unprintable);
+    }
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(Misfit::TooLong);
     }
     if kind == Kind::Name && text.starts_with('-') {
         return Err(Misfit::LeadingDash);

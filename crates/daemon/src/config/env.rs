@@ -1,5 +1,6 @@
 //! Every environment variable of the project, in one documented type.
 
+use super::AgentSearch;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -37,17 +38,19 @@ env_vars! {
     User AUTOPILOT_STALL_TIMEOUT_MS = "AUTOPILOT_STALL_TIMEOUT_MS";
     /// The pause, in milliseconds, after too many failures in a row.
     User AUTOPILOT_RECOVERY_COOLDOWN_MS = "AUTOPILOT_RECOVERY_COOLDOWN_MS";
-    /// The Claude Code CLI that the worker runs; default `claude` on `PATH`.
+    /// The Claude Code CLI that the worker runs; default `claude` on `PATH`. For the worker the daemon sets it to its copy.
     User AUTOPILOT_CLAUDE = "AUTOPILOT_CLAUDE";
     /// Where `~` leads in paths, and where `.autopilot` is by default.
     User HOME = "HOME";
     /// `1` for a worker that the daemon started.
     Daemon AUTOPILOTD_SUPERVISED = "AUTOPILOTD_SUPERVISED";
+    /// `1` where the CLI is a new one that could be rolled back: the worker leaves with 16 when it dies three times in a row.
+    Daemon AUTOPILOT_CLAUDE_PROBATION = "AUTOPILOT_CLAUDE_PROBATION";
     /// The run's unique name.
     Daemon AUTOPILOT_RUN_ID = "AUTOPILOT_RUN_ID";
-    /// The datagram socket for the worker's heartbeats (the sd_notify protocol).
+    /// The datagram socket for the worker's heartbeats (the sd_notify protocol). The daemon's own supervisor sets it for the daemon.
     Daemon NOTIFY_SOCKET = "NOTIFY_SOCKET";
-    /// The stall timeout in microseconds; absent if the rule is off.
+    /// The stall timeout in microseconds; absent if the rule is off. For the daemon likewise: how often it shows life.
     Daemon WATCHDOG_USEC = "WATCHDOG_USEC";
 }
 
@@ -59,6 +62,7 @@ pub struct Environment {
     pub worker_binary: Option<OsString>,
     pub stall_timeout_ms: Option<OsString>,
     pub recovery_cooldown_ms: Option<OsString>,
+    pub agent: AgentSearch,
 }
 
 impl Environment {
@@ -71,6 +75,7 @@ impl Environment {
             worker_binary: get(EnvVars::AUTOPILOT_WORKER_BINARY),
             stall_timeout_ms: get(EnvVars::AUTOPILOT_STALL_TIMEOUT_MS),
             recovery_cooldown_ms: get(EnvVars::AUTOPILOT_RECOVERY_COOLDOWN_MS),
+            agent: AgentSearch { named: get(EnvVars::AUTOPILOT_CLAUDE), path: get("PATH") },
         }
     }
 

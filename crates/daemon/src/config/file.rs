@@ -73,7 +73,12 @@ impl Reader<'_> {
     fn syntax(&mut self, errors: &[toml::de::Error]) {
         for error in errors.iter().take(MAX_SYNTAX_FAULTS) {
             let line = error.span().map_or(1, |span| self.line(&span));
-            let message = error.message().replace('\n', ", ");
+            let mut message = error.message().replace('\n', ", ");
+            if message == "duplicate key"
+                && let Some(name) = error.span().and_then(|span| self.text.get(span))
+            {
+                message = format!("duplicate key {}", name.trim());
+            }
             self.fault(line, Fault::Syntax { message });
         }
     }

@@ -4,7 +4,8 @@
 //! setting is one entry here.
 
 use super::env::EnvVars;
-use super::value::{Containment, FromValue, Setting, Value};
+use super::value::AgentUpdate;
+use super::value::{Containment, FromValue, Setting, StoreMode, Value};
 use std::path::PathBuf;
 
 /// A duration's upper bound, 366 days in milliseconds: sums of a few cannot overflow, in milliseconds or in µs.
@@ -57,6 +58,19 @@ pub enum Preset {
     Float(f64),
     Text(&'static str),
     List(&'static [&'static str]),
+}
+
+impl Preset {
+    /// As a line of the file would have it.
+    pub(super) fn written(self) -> Option<String> {
+        Some(match self {
+            Self::Unset | Self::CurrentDir => return None,
+            Self::Integer(number) => number.to_string(),
+            Self::Float(number) => format!("{number:?}"),
+            Self::Text(text) => format!("{text:?}"),
+            Self::List(names) => format!("{names:?}"),
+        })
+    }
 }
 
 /// One setting.
@@ -217,6 +231,12 @@ section! {
         max_turns as "max_turns": u64 = Key::count(99_999).up_to(MAX_INTEGER).also_in("worker_command").flag("--max-turns").zero("no limit");
         /// How the worker's whole process tree is kept together.
         containment as "containment": Containment = Key::of(Kind::Choice(Containment::NAMES), Preset::Text("auto"));
+        /// `auto`: what runs is an immutable copy that was tried and can be rolled back; `off`: the file itself.
+        store as "store": StoreMode = Key::of(Kind::Choice(StoreMode::NAMES), Preset::Text("auto")).also_in("worker_command");
+        /// A new worker binary must be healthy for so long until it is proven.
+        probation_ms as "probation_ms": u64 = Key::millis(600_000).also_in("restart");
+        /// When the copy of the Claude Code CLI that runs is replaced: `manual`, by `autopilotd install --agent`; `on-new-version`, when the CLI's file has changed; `off`: no copy is kept.
+        agent_update as "agent_update": AgentUpdate = Key::of(Kind::Choice(AgentUpdate::NAMES), Preset::Text("manual"));
     }
 }
 

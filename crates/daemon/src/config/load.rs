@@ -55,8 +55,17 @@ pub struct Config {
     pub memory: Memory,
     pub restart: Restart,
     pub output: Output,
+    /// Where the agent is looked for.
+    pub agent: AgentSearch,
     /// By key, in the table's order.
     pub(super) effective: Vec<Setting<Value>>,
+}
+
+/// `AUTOPILOT_CLAUDE` and `PATH`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentSearch {
+    pub named: Option<std::ffi::OsString>,
+    pub path: Option<std::ffi::OsString>,
 }
 
 /// The settings, and what is odd but legal about their file.
@@ -152,6 +161,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
             memory: Memory::take(&mut values)?,
             restart: Restart::take(&mut values)?,
             output: Output::take(&mut values)?,
+            agent: inputs.environment.agent.clone(),
             effective,
         })
     })();

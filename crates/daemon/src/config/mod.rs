@@ -27,10 +27,10 @@ mod tests;
 
 pub use env::{EnvVars, Environment};
 pub use keys::{Job, Key, Kind, Memory, Output, Restart, SECTIONS, Section, Unit, keys};
-pub use load::{Config, Flags, Inputs, Loaded, Warning, WorkerCommand, load};
+pub use load::{AgentSearch, Config, Flags, Inputs, Loaded, Warning, WorkerCommand, load};
 pub use paths::{config_path, home_path};
 pub use problem::{Fault, Misfit, Place, Problem, Problems};
 pub use reference::{environment_reference, settings_reference};
 pub use render::{to_json, to_text};
 pub use source::{Content, FileSource, check_working_dir, read};
-pub use value::{Containment, Origin, Setting, Value};
+pub use value::{AgentUpdate, Containment, Origin, Setting, StoreMode, Value};

@@ -1,7 +1,7 @@
 //! What can be wrong with the settings: values and places. Each problem reads as one line, with a hint that says what
 //! to do.
 
-use super::accept::MAX_NAMES;
+use super::accept::{MAX_NAMES, MAX_TEXT_BYTES};
 use super::keys::{Key, Kind, Unit};
 use super::units::{show_bytes, show_millis};
 use std::fmt;
@@ -34,6 +34,8 @@ pub enum Misfit {
     /// Contains a control character, or starts with a dash.
     Unprintable,
     LeadingDash,
+    /// More than the kernel passes on in one argument.
+    TooLong,
     /// `~` without a home to put in its place.
     NoUserHome,
     /// `~name`, which only a shell knows.
@@ -160,6 +162,8 @@ impl Problem {
             }
             Fault::Value { key, misfit, .. } => return value_hint(key, misfit, &self.place),
             Fault::Twice { .. } => "keep one of them".to_owned(),
+            Fault::Syntax { message } if message.contains("duplicate") => "keep one of them".to_owned(),
+            Fault::NotUtf8 => "save it as UTF-8".to_owned(),
             Fault::Disordered { low, high, high_value, .. } => {
                 format!("raise {high}, or lower {low} to at most {high_value}")
             }
@@ -169,7 +173,7 @@ impl Problem {
             Fault::Ambiguous => "write type = \"Binary\" and remove manifest_path".to_owned(),
             Fault::WorkingDir { .. } => "create it, or name another with --workdir or working_dir".to_owned(),
             Fault::NoHome | Fault::Home { .. } => "set AUTOPILOT_HOME to a folder of yours".to_owned(),
-            Fault::Syntax { .. } | Fault::NotUtf8 | Fault::TooLarge { .. } => return None,
+            Fault::Syntax { .. } | Fault::TooLarge { .. } => return None,
         })
     }
 }
@@ -180,10 +184,12 @@ fn value_hint(key: &Key, misfit: &Misfit, place: &Place) -> Option<String> {
             Place::Env(name) => format!("{name}={write}"),
             Place::File { .. } | Place::Flag(_) | Place::Nowhere => format!("write {write}"),
         },
-        Misfit::Type { write: None } | Misfit::Unprintable | Misfit::LeadingDash => return None,
+        Misfit::Unprintable | Misfit::LeadingDash => return None,
+        Misfit::TooLong => "put the details into a file of the project, and name that file in the prompt".to_owned(),
+        Misfit::Type { write: None } => default_of(key, place)?,
         Misfit::Range => match key.zero {
             Some(meaning) => format!("0 means {meaning}"),
-            None => return None,
+            None => default_of(key, place)?,
         },
         Misfit::Empty => match place {
             Place::File { .. } => "remove the line to have the default".to_owned(),
@@ -191,6 +197,14 @@ fn value_hint(key: &Key, misfit: &Misfit, place: &Place) -> Option<String> {
         },
         Misfit::NoUserHome => "HOME is not set: write the whole path".to_owned(),
         Misfit::OtherUsersHome => "only ~/ is understood: write the whole path".to_owned(),
+    })
+}
+
+fn default_of(key: &Key, place: &Place) -> Option<String> {
+    let written = key.preset.written()?;
+    Some(match place {
+        Place::Env(name) => format!("{name}={written} is the default"),
+        Place::File { .. } | Place::Flag(_) | Place::Nowhere => format!("the default is {written}"),
     })
 }
 
@@ -213,6 +227,7 @@ fn wanted(key: &Key, misfit: &Misfit) -> String {
         Kind::Text | Kind::Name => match misfit {
             Misfit::Unprintable => "text without control characters".to_owned(),
             Misfit::LeadingDash => "text that does not start with a dash".to_owned(),
+            Misfit::TooLong => format!("text of at most {MAX_TEXT_BYTES} bytes"),
             _ => "text".to_owned(),
         },
         Kind::Path => "a path".to_owned(),

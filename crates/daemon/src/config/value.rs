@@ -152,3 +152,48 @@ impl FromValue for Containment {
             .find(|rung| rung.name() == text)
     }
 }
+
+/// Whether copies of the worker's program are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreMode {
+    Auto,
+    Off,
+}
+
+impl StoreMode {
+    pub const NAMES: &'static [&'static str] = &["auto", "off"];
+}
+
+impl FromValue for StoreMode {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Text(text) if text == "auto" => Some(Self::Auto),
+            Value::Text(text) if text == "off" => Some(Self::Off),
+            Value::Text(_) | Value::Unset | Value::Integer(_) | Value::Float(_) | Value::Path(_) | Value::List(_) => {
+                None
+            }
+        }
+    }
+}
+
+/// When the copy of the agent is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentUpdate {
+    Manual,
+    OnNewVersion,
+    Off,
+}
+
+impl AgentUpdate {
+    pub const NAMES: &'static [&'static str] = &["manual", "on-new-version", "off"];
+}
+
+impl FromValue for AgentUpdate {
+    fn from_value(value: &Value) -> Option<Self> {
+        let Value::Text(text) = value else {
+            return None;
+        };
+        let all = [Self::Manual, Self::OnNewVersion, Self::Off];
+        Self::NAMES.iter().zip(all).find(|(name, _)| *name == text).map(|(_, update)| update)
+    }
+}

@@ -47,4 +47,6 @@ pub enum Refusal {
     Superseded(Command),
     /// The daemon is about to end.
     ShuttingDown,
+    /// Nobody can say what lives of a run that is not over: nothing is started beside it.
+    Unverified,
 }

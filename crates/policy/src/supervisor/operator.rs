@@ -29,6 +29,7 @@ impl Supervisor {
                 self.anew(id, Command::StartWorker, effects);
                 self.start(now_ms, effects);
             }
+            State::Unknown(_) => effects.push(Effect::Answer(id, Answer::Refused(Refusal::Unverified))),
             State::ShuttingDown(_) | State::Halted => refuse(id, effects),
         }
     }
@@ -36,7 +37,8 @@ impl Supervisor {
     pub(super) fn restart_worker(&mut self, now_ms: u64, id: RequestId, effects: &mut Effects) {
         match &mut self.state {
             State::Down => self.waiting.push((id, Command::RestartWorker)),
-            State::Starting(watch) | State::Running(watch) | State::Ready(watch) => {
+            // Unknown: whoever asks for it takes what is found of the run for its own.
+            State::Starting(watch) | State::Running(watch) | State::Ready(watch) | State::Unknown(watch) => {
                 effects.push(Effect::Stop(watch.run));
                 self.state = State::Stopping { watch: watch.clone(), then: Then::StartAnew };
                 self.anew(id, Command::RestartWorker, effects);
@@ -73,7 +75,7 @@ impl Supervisor {
                 self.stay_down(id, effects);
                 self.rest(effects);
             }
-            State::Starting(watch) | State::Running(watch) | State::Ready(watch) => {
+            State::Starting(watch) | State::Running(watch) | State::Ready(watch) | State::Unknown(watch) => {
                 effects.push(Effect::Stop(watch.run));
                 self.state = State::Stopping { watch: watch.clone(), then: Then::Stay };
                 self.stay_down(id, effects);
@@ -118,7 +120,8 @@ impl Supervisor {
                 self.state = State::ShuttingDown(watch.clone());
                 self.reason = Some(Reason::Operator(Command::Shutdown));
             }
-            State::BackingOff { .. } | State::CoolingDown { .. } | State::Stopped => {
+            // Unknown: it is left alone.
+            State::BackingOff { .. } | State::CoolingDown { .. } | State::Unknown(_) | State::Stopped => {
                 self.waiting.push((id, Command::Shutdown));
                 self.halt(effects);
             }

@@ -1,9 +1,7 @@
-//! Whether a run still shows life.
+//! Whether a run still shows life. Whoever only repeats itself is given no more time than who is silent: a heartbeat or a tool at work
+//! is new life, whatever is written.
 
 use super::{RunId, Settings};
-
-/// Whoever repeats itself is given this many times the time of who is silent: it may yet get through.
-const REPETITION_WINDOWS: u64 = 3;
 
 /// A run under watch.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,14 +61,10 @@ impl Watch {
         if settings.stall_timeout_ms == 0 {
             return None;
         }
-        let after = |since_ms: u64, windows: u64| {
-            let since_ms = self.tolerated_ms.map_or(since_ms, |tolerated_ms| tolerated_ms.max(since_ms));
-            since_ms.saturating_add(settings.stall_timeout_ms.saturating_mul(windows))
-        };
-        let silent = after(self.active_ms, 1);
-        let repeating = after(self.progress_ms, REPETITION_WINDOWS);
+        let since_ms = self.progress_ms.max(self.tolerated_ms.unwrap_or(0));
+        let silent = since_ms.saturating_add(settings.stall_timeout_ms);
         let grace = self.started_ms.saturating_add(settings.stall_grace_ms);
-        Some(silent.min(repeating).max(grace).max(self.extended_until_ms))
+        Some(silent.max(grace).max(self.extended_until_ms))
     }
 
     /// It wrote within the time, but nothing new.

@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use super::command::{Answer, Command, RequestId};
+use super::rollback::Counters;
 use super::stall::Watch;
 use super::types::{Effect, Effects, Event, Exit, Note, Reason, RunId, StartFailure, State, Then, Waiting};
 use super::view::Snapshot;
@@ -29,6 +30,8 @@ pub struct Supervisor {
     pub(super) waiting: Vec<(RequestId, Command)>,
     pub(super) stay_down: bool,
     pub(super) resume: Option<(u64, bool)>,
+    /// Of a proven binary, while a candidate runs.
+    pub(super) aside: Option<Counters>,
 }
 
 impl Supervisor {
@@ -45,6 +48,8 @@ impl Supervisor {
             stopped: false,
             next_attempt_ms: None,
             failed: false,
+            reason: None,
+            aside: None,
         });
         Self {
             settings,
@@ -56,10 +61,11 @@ impl Supervisor {
             starts: before.starts,
             failures: before.failures,
             quick_exits: before.quick_exits,
-            reason: None,
+            reason: before.reason,
             waiting: Vec::new(),
             stay_down: before.stopped,
             resume: before.next_attempt_ms.map(|at_ms| (at_ms, before.failed)),
+            aside: before.aside,
         }
     }
 
@@ -76,9 +82,10 @@ impl Supervisor {
 
     fn react(&mut self, now_ms: u64, event: Event, effects: &mut Effects) {
         match event {
+            Event::Missed { run, exit, lived_ms } => self.missed(now_ms, run, exit, lived_ms, effects),
             Event::Boot(found) => self.boot(now_ms, found, effects),
             Event::Tick => {}
-            Event::Started(run) => self.started(run, effects),
+            Event::Started(run) => self.started(now_ms, run, effects),
             Event::StartFailed(run, failure) => self.start_failed(now_ms, run, failure, effects),
             Event::Announced(run) => self.announced(now_ms, run),
             Event::Activity(run) => {
@@ -91,6 +98,8 @@ impl Supervisor {
                     watch.extended_until_ms = watch.extended_until_ms.max(until_ms);
                 }
             }
+            Event::Recalled(run, recalled) => self.recalled(now_ms, run, recalled),
+            Event::Unverified(run) => self.unverified(run, effects),
             Event::Sampled { run, sign, memory } => self.sampled(now_ms, run, sign, memory, effects),
             Event::Surveyed(run, survey) => self.surveyed(now_ms, run, &survey, effects),
             Event::VictimGone(pid) => self.tight.victim_gone(now_ms, pid),
@@ -99,6 +108,7 @@ impl Supervisor {
                 effects.push(Effect::Note(Note::Asked { command }));
                 self.operator(now_ms, id, command, effects);
             }
+            Event::RolledBack => self.rolled_back(now_ms, effects),
         }
     }
 
@@ -122,6 +132,7 @@ impl Supervisor {
             | State::Running(_)
             | State::Ready(_)
             | State::Stopping { .. }
+            | State::Unknown(_)
             | State::Stopped
             | State::ShuttingDown(_)
             | State::Halted => {}
@@ -157,7 +168,12 @@ impl Supervisor {
                 let pending = !watch.succeeded && (self.failures > 0 || self.quick_exits > 0);
                 Some(if pending { watching.min(watch.succeeds_at_ms(&self.settings)) } else { watching })
             }
-            State::Down | State::Stopping { .. } | State::Stopped | State::ShuttingDown(_) | State::Halted => None,
+            State::Down
+            | State::Stopping { .. }
+            | State::Unknown(_)
+            | State::Stopped
+            | State::ShuttingDown(_)
+            | State::Halted => None,
         }
     }
 
@@ -172,12 +188,13 @@ impl Supervisor {
         effects.push(Effect::Save);
     }
 
-    fn started(&mut self, run: RunId, effects: &mut Effects) {
+    fn started(&mut self, now_ms: u64, run: RunId, effects: &mut Effects) {
         match &self.state {
             State::Starting(watch) => {
                 if watch.run == run {
                     let watch = watch.clone();
                     self.state = if watch.announced { State::Ready(watch) } else { State::Running(watch) };
+                    self.tight.runs(now_ms);
                     effects.push(Effect::Note(Note::Started { run }));
                     self.answer(effects, Answer::Running(run), |c| {
                         matches!(c, Command::StartWorker | Command::RestartWorker)
@@ -190,6 +207,7 @@ impl Supervisor {
             | State::Stopping { .. }
             | State::BackingOff { .. }
             | State::CoolingDown { .. }
+            | State::Unknown(_)
             | State::Stopped
             | State::ShuttingDown(_)
             | State::Halted => {}
@@ -214,6 +232,17 @@ impl Supervisor {
                     let then = *then;
                     self.gone(now_ms, then, effects);
                     self.disappoint(then, Answer::CannotStart(failure), effects);
+                }
+            }
+            State::Unknown(watch) => {
+                if watch.run == run {
+                    effects.push(Effect::Note(Note::CannotStart { run, failure: failure.clone() }));
+                    if self.stay_down {
+                        self.rest(effects);
+                    } else {
+                        self.reason = Some(Reason::CannotStart(failure));
+                        self.fail(now_ms, effects);
+                    }
                 }
             }
             State::ShuttingDown(watch) => {
@@ -249,6 +278,7 @@ impl Supervisor {
             | State::Stopping { .. }
             | State::BackingOff { .. }
             | State::CoolingDown { .. }
+            | State::Unknown(_)
             | State::Stopped
             | State::ShuttingDown(_)
             | State::Halted => {}
@@ -286,25 +316,47 @@ impl Supervisor {
                     self.halt(effects);
                 }
             }
+            State::Unknown(watch) => {
+                if watch.run == run {
+                    let lived_ms = now_ms.saturating_sub(watch.started_ms);
+                    effects.push(Effect::Note(Note::Ended { run, exit, told: None, lived_ms }));
+                    if self.stay_down {
+                        self.rest(effects);
+                    } else {
+                        self.judge(now_ms, exit, lived_ms, effects);
+                    }
+                }
+            }
             State::Down | State::BackingOff { .. } | State::CoolingDown { .. } | State::Stopped | State::Halted => {}
         }
     }
 
     /// A run ended by itself.
     pub(super) fn judge(&mut self, now_ms: u64, exit: Exit, lived_ms: u64, effects: &mut Effects) {
+        self.count_exit(now_ms, exit, lived_ms);
+        match exit {
+            Exit::Code(0) if lived_ms >= self.settings.success_threshold_ms => self.start(now_ms, effects),
+            Exit::Code(0) => {
+                let delay_ms = backoff::delay_ms(&self.settings, self.quick_exits);
+                self.wait(now_ms, delay_ms, Waiting::QuickExit, effects);
+            }
+            Exit::Code(_) | Exit::Signal(_) | Exit::OutOfMemory | Exit::Unseen => {
+                self.wait_after_failure(now_ms, effects)
+            }
+        }
+    }
+
+    pub(super) fn count_exit(&mut self, now_ms: u64, exit: Exit, lived_ms: u64) {
         self.reason = Some(Reason::Exited(exit));
-        if lived_ms >= self.settings.success_threshold_ms {
+        let long = lived_ms >= self.settings.success_threshold_ms;
+        if long {
             self.failures = 0;
             self.quick_exits = 0;
         }
         match exit {
-            Exit::Code(0) if lived_ms >= self.settings.success_threshold_ms => self.start(now_ms, effects),
-            Exit::Code(0) => {
-                self.quick_exits = self.quick_exits.saturating_add(1);
-                let delay_ms = backoff::delay_ms(&self.settings, self.quick_exits);
-                self.wait(now_ms, delay_ms, Waiting::QuickExit, effects);
-            }
-            Exit::Code(_) | Exit::Signal(_) | Exit::OutOfMemory | Exit::Unseen => self.fail(now_ms, effects),
+            Exit::Code(0) if long => {}
+            Exit::Code(0) => self.quick_exits = self.quick_exits.saturating_add(1),
+            Exit::Code(_) | Exit::Signal(_) | Exit::OutOfMemory | Exit::Unseen => self.count_failure(now_ms),
         }
     }
 
@@ -331,8 +383,16 @@ impl Supervisor {
 
     /// One failure more: wait, or give up for a while.
     pub(super) fn fail(&mut self, now_ms: u64, effects: &mut Effects) {
+        self.count_failure(now_ms);
+        self.wait_after_failure(now_ms, effects);
+    }
+
+    fn count_failure(&mut self, now_ms: u64) {
         self.failures = self.failures.saturating_add(1);
         self.failures_window.add(now_ms);
+    }
+
+    fn wait_after_failure(&mut self, now_ms: u64, effects: &mut Effects) {
         let consecutive = self.settings.max_consecutive_restarts;
         let per_hour = self.settings.max_restarts_per_hour as usize;
         if consecutive > 0 && self.failures >= consecutive {
@@ -391,6 +451,7 @@ impl Supervisor {
             | State::Stopping { .. }
             | State::BackingOff { .. }
             | State::CoolingDown { .. }
+            | State::Unknown(_)
             | State::Stopped
             | State::ShuttingDown(_)
             | State::Halted => None,
@@ -404,6 +465,7 @@ impl Supervisor {
             | State::Stopping { .. }
             | State::BackingOff { .. }
             | State::CoolingDown { .. }
+            | State::Unknown(_)
             | State::Stopped
             | State::ShuttingDown(_)
             | State::Halted => None,

@@ -7,7 +7,7 @@ use super::stall::Watch;
 use super::{Answer, Command, RequestId};
 
 /// The number of a run: 1, 2, 3 … over the whole life of a home, across daemons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RunId(pub u64);
 
 /// Where the machine stands.
@@ -38,6 +38,9 @@ pub enum State {
         /// When it is over.
         until_ms: u64,
     },
+    /// Something seems to live of a run that the daemon did not begin, and it can't be told what: nothing is signalled,
+    /// and nothing started beside it. Its end, or the operator, leads out of it.
+    Unknown(Watch),
     /// Ended by the operator.
     Stopped,
     /// The daemon is to end, and the worker ends first.
@@ -62,9 +65,10 @@ pub enum Then {
 }
 
 /// What a starting daemon found of its predecessor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Found {
     /// No run.
+    #[default]
     Nothing,
     /// A run that lives, with its supervising shim.
     Live {
@@ -75,6 +79,11 @@ pub enum Found {
     },
     /// A run whose shim is gone, but not all of its tree.
     Orphaned {
+        /// Its number.
+        run: RunId,
+    },
+    /// A run of which something seems to live, but what it is can't be told for certain.
+    Unverified {
         /// Its number.
         run: RunId,
     },
@@ -92,6 +101,16 @@ pub enum Found {
 /// What happens to the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// Before [`Event::Boot`], for each run that has ended before the newest, oldest first: the daemon before this one
+    /// saw it and began the next run, but did not live to record it.
+    Missed {
+        /// Its number.
+        run: RunId,
+        /// How it ended.
+        exit: Exit,
+        /// How long it lived.
+        lived_ms: u64,
+    },
     /// The daemon is up. First and once.
     Boot(Found),
     /// The deadline was reached, or nothing in particular happened.
@@ -106,6 +125,10 @@ pub enum Event {
     Activity(RunId),
     /// It asked for more time (`EXTEND_TIMEOUT_USEC`): not stalled before then.
     Extended(RunId, u64),
+    /// What a daemon before this one had seen of an adopted run.
+    Recalled(RunId, Recalled),
+    /// It can't be ended, or what is left of it not be told from strangers: hands off.
+    Unverified(RunId),
     /// The answer to [`Effect::Sample`]: memory, and whether the run's own log moved since the last sample.
     Sampled {
         /// Of which run; `None` when none runs.
@@ -123,6 +146,23 @@ pub enum Event {
     Exited(RunId, Exit),
     /// The operator asks for something.
     Operator(RequestId, Command),
+    /// The program that failed is set aside, and a proven one is to be run in its place: at once, where it is waited for.
+    RolledBack,
+}
+
+/// What outlives a daemon of what it has seen of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recalled {
+    /// It has said that it is ready.
+    pub announced: bool,
+    /// Its last sign of life.
+    pub active_ms: u64,
+    /// Its last sign of new life.
+    pub progress_ms: u64,
+    /// It asked not to be judged before this.
+    pub extended_until_ms: u64,
+    /// It was found stalled and left alone at this time.
+    pub tolerated_ms: Option<u64>,
 }
 
 /// What a look at a run showed.
@@ -218,6 +258,11 @@ pub enum Note {
     },
     /// Its program was running already: left by the daemon before this one.
     Adopted {
+        /// Which.
+        run: RunId,
+    },
+    /// Something lives of it, perhaps, and nobody can say what: it is left alone.
+    Unverified {
         /// Which.
         run: RunId,
     },

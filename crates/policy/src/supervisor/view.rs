@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 
+use super::rollback::Counters;
 use super::step::Supervisor;
-use super::types::State;
-use super::{Band, MemoryReading, Reason, RunId};
+use super::types::{State, Then};
+use super::{Band, MemoryReading, Reason, Recalled, RunId};
 
 /// The words of `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum WorkerStatus {
     Failed,
     /// Was told to end and has not yet.
     Stopping,
+    /// Nobody can say what lives of it.
+    Unknown,
     /// Ended by the operator.
     Stopped,
 }
@@ -33,6 +36,7 @@ impl WorkerStatus {
             Self::Restarting => "restarting",
             Self::Failed => "failed",
             Self::Stopping => "stopping",
+            Self::Unknown => "unknown",
             Self::Stopped => "stopped",
         }
     }
@@ -43,6 +47,7 @@ impl WorkerStatus {
             State::Running(_) | State::Ready(_) => Self::Running,
             State::Stopping { .. } | State::ShuttingDown(_) => Self::Stopping,
             State::BackingOff { .. } => Self::Restarting,
+            State::Unknown(_) => Self::Unknown,
             State::CoolingDown { .. } => Self::Failed,
             State::Stopped | State::Halted => Self::Stopped,
         }
@@ -99,6 +104,18 @@ pub struct Snapshot {
     pub next_attempt_ms: Option<u64>,
     /// Whether that wait is `failed`.
     pub failed: bool,
+    /// Why the machine is where it is.
+    pub reason: Option<Reason>,
+    /// What waits for a proven binary while a candidate runs in its place.
+    pub aside: Option<Counters>,
+}
+
+impl Snapshot {
+    /// The same for a run that was decided on and is not begun yet: whoever finds nothing of it is to begin it once.
+    #[must_use]
+    pub fn before_start(self) -> Self {
+        Self { last_run: self.last_run.saturating_sub(1), starts: self.starts.saturating_sub(1), ..self }
+    }
 }
 
 impl Supervisor {
@@ -116,6 +133,7 @@ impl Supervisor {
             | State::Running(watch)
             | State::Ready(watch)
             | State::Stopping { watch, .. }
+            | State::Unknown(watch)
             | State::ShuttingDown(watch) => Some(watch),
             State::Down | State::BackingOff { .. } | State::CoolingDown { .. } | State::Stopped | State::Halted => None,
         };
@@ -129,7 +147,8 @@ impl Supervisor {
             total_restarts: self.total_restarts(),
             failures: self.failures,
             next_attempt_ms: self.next_attempt_ms(),
-            reason: self.reason.clone(),
+            // What was the matter with the one before is no word on the one that runs.
+            reason: self.reason.clone().filter(|_| !matches!(self.state, State::Running(_) | State::Ready(_))),
             memory: self.tight.reading,
             band: self.tight.band,
         }
@@ -147,6 +166,7 @@ impl Supervisor {
             | State::Running(_)
             | State::Ready(_)
             | State::Stopping { .. }
+            | State::Unknown(_)
             | State::Stopped
             | State::ShuttingDown(_)
             | State::Halted => None,
@@ -167,6 +187,57 @@ impl Supervisor {
             stopped: self.stay_down,
             next_attempt_ms: self.next_attempt_ms(),
             failed: matches!(self.state, State::CoolingDown { .. }),
+            reason: self.reason.clone().filter(|_| !halted),
+            aside: self.aside.clone().filter(|_| !halted),
+        }
+    }
+
+    /// The operator wants it to stay down.
+    #[must_use]
+    pub fn stays_down(&self) -> bool {
+        self.stay_down
+    }
+
+    /// The run that comes next, if nobody says otherwise: for who wants to have it prepared.
+    #[must_use]
+    pub fn next_run(&self) -> Option<RunId> {
+        let expected = match &self.state {
+            State::Starting(_)
+            | State::Running(_)
+            | State::Ready(_)
+            | State::BackingOff { .. }
+            | State::CoolingDown { .. } => true,
+            State::Stopping { then, .. } => *then != Then::Stay,
+            State::Down | State::Unknown(_) | State::Stopped | State::ShuttingDown(_) | State::Halted => false,
+        };
+        expected.then_some(RunId(self.last_run + 1))
+    }
+
+    /// The run that is watched, as far as it can be watched.
+    #[must_use]
+    pub fn recall(&self) -> Option<(RunId, Recalled)> {
+        let (State::Running(watch) | State::Ready(watch)) = &self.state else { return None };
+        let recalled = Recalled {
+            announced: watch.announced,
+            active_ms: watch.active_ms,
+            progress_ms: watch.progress_ms,
+            extended_until_ms: watch.extended_until_ms,
+            tolerated_ms: watch.tolerated_ms,
+        };
+        Some((watch.run, recalled))
+    }
+
+    /// Nothing is on its way: no run begins or ends just now, and nobody waits for one.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        match &self.state {
+            State::Running(_)
+            | State::Ready(_)
+            | State::BackingOff { .. }
+            | State::CoolingDown { .. }
+            | State::Unknown(_)
+            | State::Stopped => true,
+            State::Down | State::Starting(_) | State::Stopping { .. } | State::ShuttingDown(_) | State::Halted => false,
         }
     }
 

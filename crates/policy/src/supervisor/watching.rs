@@ -10,6 +10,10 @@ use super::types::{Effect, Effects, Note, Reason, RunId, Sign, Then, VictimSigna
 /// daemon was. The worker could not show life either, so that time is not held against it.
 const LATE_MS: u64 = 1_000;
 
+/// The tree is looked through anew when this part of what was available at the last look is gone (1/8): a bounded number of looks, however
+/// fast it goes.
+const SINKS_BY: u64 = 8;
+
 /// What is known about memory, and what is being done about it.
 #[derive(Debug, Clone)]
 pub(super) struct MemoryWatch {
@@ -17,6 +21,8 @@ pub(super) struct MemoryWatch {
     pub(super) band: Band,
     next_sample_ms: u64,
     next_survey_ms: u64,
+    /// What was available at the last survey.
+    surveyed_available_bytes: u64,
     told_elsewhere: bool,
     victims: Vec<Victim>,
     pressed: bool,
@@ -39,6 +45,7 @@ impl Default for MemoryWatch {
             band: Band::Normal,
             next_sample_ms: 0,
             next_survey_ms: 0,
+            surveyed_available_bytes: 0,
             told_elsewhere: false,
             victims: Vec::new(),
             pressed: false,
@@ -55,8 +62,23 @@ impl MemoryWatch {
         self.told_elsewhere = false;
     }
 
+    /// Its program runs. A look that came before found no tree, and put off the next one for nothing.
+    pub(super) fn runs(&mut self, now_ms: u64) {
+        if self.band > Band::Normal {
+            self.next_sample_ms = now_ms;
+            self.next_survey_ms = now_ms;
+        }
+    }
+
     pub(super) fn deadline_ms(&self) -> u64 {
         self.victims.iter().map(|victim| victim.due_ms).fold(self.next_sample_ms, u64::min)
+    }
+
+    /// Critical, and worse by so much than at the last survey that its verdict may be out of date: a tree that was not to blame then
+    /// may be what eats the rest.
+    fn sinks_on(&self) -> bool {
+        let before = self.surveyed_available_bytes;
+        self.band == Band::Critical && self.reading.available_bytes < before - before / SINKS_BY
     }
 
     pub(super) fn victim_gone(&mut self, now_ms: u64, pid: u32) {
@@ -132,6 +154,10 @@ impl Supervisor {
             self.tight.told_elsewhere &= band == Band::Critical;
         }
         self.tell_of_pressure(reading, effects);
+        // Of a run that waits for its program, too: it may fill the memory as soon as it begins.
+        if run.is_none() && self.watch().is_some() {
+            self.tight.next_sample_ms = now_ms.saturating_add(self.next_sample_in_ms(now_ms));
+        }
         let Some(run) = run else { return };
         let Some(watch) = self.watch_mut(run) else { return };
         match sign {
@@ -145,10 +171,11 @@ impl Supervisor {
         }
         let worse = band > before;
         if band > Band::Normal
-            && (worse || now_ms >= self.tight.next_survey_ms)
+            && (worse || now_ms >= self.tight.next_survey_ms || self.tight.sinks_on())
             && (self.tight.victims.is_empty() || band == Band::Critical)
         {
             self.tight.next_survey_ms = now_ms.saturating_add(HOLD_OFF_MS);
+            self.tight.surveyed_available_bytes = reading.available_bytes;
             effects.push(Effect::Survey(run));
         }
         let due_ms = now_ms.saturating_add(self.next_sample_in_ms(now_ms));
@@ -164,7 +191,8 @@ impl Supervisor {
         let repeats_itself = watch.repeats_itself(&self.settings, now_ms);
         let since_ms = if repeats_itself { watch.progress_ms } else { watch.active_ms };
         let silent_ms = now_ms.saturating_sub(since_ms);
-        if self.stall_kills.count(now_ms) >= most {
+        // A candidate has but a few starts, and there is something better: it is not left alone in its silence.
+        if self.stall_kills.count(now_ms) >= most && self.aside.is_none() {
             if let Some(watch) = self.watch_mut(run) {
                 watch.tolerated_ms = Some(now_ms);
             }

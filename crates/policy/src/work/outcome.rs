@@ -12,6 +12,8 @@ pub struct Evidence {
     pub any_event: bool,
     /// The last failed API call, unless a good answer came after it.
     pub api_error: Option<ApiError>,
+    /// The same in words of the CLI's own: where no token says what it was.
+    pub complaint: Option<ApiError>,
     /// A usage limit refused us; it ends in so many milliseconds, if that was said.
     pub limit: Option<Limit>,
     /// The last `result`.
@@ -66,6 +68,13 @@ pub enum Exit {
     Signal(i32),
 }
 
+impl Exit {
+    /// Nobody else has ended it, as far as can be told: by SIGHUP, SIGINT, SIGTERM or SIGKILL, or with what is made of these.
+    pub(super) fn is_its_own(self) -> bool {
+        !matches!(self, Self::Signal(1 | 2 | 9 | 15) | Self::Code(129 | 130 | 137 | 143))
+    }
+}
+
 /// Why we ended it, if we did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndedFor {
@@ -75,6 +84,8 @@ pub enum EndedFor {
     Lingering,
     /// It took more turns than it was given.
     Turns,
+    /// The server with the queue's tools, which it was told to have, is missing.
+    NoServer,
     /// We are to end ourselves.
     Stop,
 }
@@ -157,6 +168,8 @@ pub enum Outcome {
     Crashed(Exit),
     /// It never said a word of the protocol: a wrong option, not this program, a refusal to run.
     Unusable(Exit),
+    /// It came up without the server with the queue's tools.
+    NoServer,
     /// Ended because we are to end.
     Stopped,
 }
@@ -166,10 +179,11 @@ pub enum Outcome {
 pub fn judge(evidence: &Evidence, exit: Exit, ended_for: Option<EndedFor>) -> Outcome {
     match ended_for {
         Some(EndedFor::Stop) => return Outcome::Stopped,
+        Some(EndedFor::NoServer) if evidence.result.is_none() => return Outcome::NoServer,
         Some(EndedFor::Turns) => return Outcome::Turns,
-        Some(EndedFor::Silence) => return Outcome::Api(Fault::Hung),
+        Some(EndedFor::Silence) => return at_a_limit(evidence).unwrap_or(Outcome::Api(Fault::Hung)),
         // It gave its result; that counts.
-        Some(EndedFor::Lingering) | None => {}
+        Some(EndedFor::Lingering | EndedFor::NoServer) | None => {}
     }
     match evidence.refusal {
         Some(Refusal::NoConversation) => return Outcome::NoConversation,
@@ -177,6 +191,9 @@ pub fn judge(evidence: &Evidence, exit: Exit, ended_for: Option<EndedFor>) -> Ou
         None => {}
     }
     let Some(result) = &evidence.result else {
+        if let Some(limit) = at_a_limit(evidence) {
+            return limit;
+        }
         return match exit {
             Exit::Code(_) if !evidence.any_event => Outcome::Unusable(exit),
             Exit::Code(_) | Exit::Signal(_) => Outcome::Crashed(exit),
@@ -191,6 +208,9 @@ pub fn judge(evidence: &Evidence, exit: Exit, ended_for: Option<EndedFor>) -> Ou
     if result.is_error {
         return failure(evidence, result);
     }
+    if let Some(limit) = at_a_limit(evidence) {
+        return limit;
+    }
     let unfinished = match result.stop_reason.as_deref() {
         Some(reason) => reason == "tool_use",
         None => evidence.stopped_for_tool,
@@ -198,10 +218,17 @@ pub fn judge(evidence: &Evidence, exit: Exit, ended_for: Option<EndedFor>) -> Ou
     if unfinished { Outcome::Unfinished } else { Outcome::Done }
 }
 
+/// A limit was told of, and no answer came after it.
+fn at_a_limit(evidence: &Evidence) -> Option<Outcome> {
+    evidence.limit.map(|limit| Outcome::Limit { resets_at_ms: limit.resets_at_ms })
+}
+
 fn failure(evidence: &Evidence, result: &Ended) -> Outcome {
-    let status = evidence.api_error.as_ref().and_then(|error| error.status).or(result.api_error_status);
-    let kind = evidence.api_error.as_ref().map_or("", |error| &*error.kind);
-    let detail = evidence.api_error.as_ref().and_then(|error| error.detail.as_deref()).or(result.api_error.as_deref());
+    let tokens = evidence.api_error.is_some() || result.api_error_status.is_some() || result.api_error.is_some();
+    let error = evidence.api_error.as_ref().or(evidence.complaint.as_ref().filter(|_| !tokens));
+    let status = error.and_then(|error| error.status).or(result.api_error_status);
+    let kind = error.map_or("", |error| &*error.kind);
+    let detail = error.and_then(|error| error.detail.as_deref()).or(result.api_error.as_deref());
     match detail {
         Some("org_disabled_credential") => return Outcome::NeedsYou(Need::Organisation),
         Some("connection_failed") => return Outcome::Api(Fault::Network),
@@ -218,10 +245,16 @@ fn failure(evidence: &Evidence, result: &Ended) -> Outcome {
             Outcome::Limit { resets_at_ms: evidence.limit.and_then(|limit| limit.resets_at_ms) }
         }
         ("max_output_tokens", _) => Outcome::Unfinished,
+        // In the CLI's own words, where no token says it.
+        ("" | "unknown", None) if evidence.limit.is_some() => {
+            Outcome::Limit { resets_at_ms: evidence.limit.and_then(|limit| limit.resets_at_ms) }
+        }
         ("overloaded", _) | (_, Some(503 | 529)) => Outcome::Api(Fault::Overloaded),
         ("server_error", None) => Outcome::Api(Fault::Network),
         ("server_error", _) | (_, Some(500..=599)) => Outcome::Api(Fault::Server),
         _ if result.terminal_reason.as_deref() == Some("api_error") && status.is_none() => Outcome::Api(Fault::Unknown),
+        // Not a token says what it was.
+        ("", None) if result.terminal_reason.is_none() => Outcome::Api(Fault::Unknown),
         _ => Outcome::Failed,
     }
 }
@@ -231,5 +264,55 @@ impl ApiError {
     #[must_use]
     pub fn new(kind: &str, detail: Option<&str>, status: Option<u16>) -> Self {
         Self { kind: kind.to_string(), detail: detail.map(ToString::to_string), status }
+    }
+}
+
+impl Outcome {
+    /// It is this session that fails, and not the service, a limit or somebody's kill.
+    pub(super) fn speaks_against_the_session(self) -> bool {
+        match self {
+            Self::PromptTooLong | Self::Failed | Self::Unusable(_) | Self::NoServer => true,
+            Self::Crashed(exit) => exit.is_its_own(),
+            Self::Done
+            | Self::Unfinished
+            | Self::Turns
+            | Self::Budget
+            | Self::NeedsYou(_)
+            | Self::Limit { .. }
+            | Self::Api(_)
+            | Self::NoConversation
+            | Self::SessionInUse
+            | Self::Stopped => false,
+        }
+    }
+
+    /// One clause for people.
+    #[must_use]
+    pub fn clause(self) -> &'static str {
+        match self {
+            Self::Done => "the session ended well",
+            Self::Unfinished => "the session ended in the middle of its work",
+            Self::Turns => "the turns are used up",
+            Self::Budget => "the budget is used up",
+            Self::NeedsYou(Need::Login) => "the login was refused",
+            Self::NeedsYou(Need::Credit) => "the credit balance is too low",
+            Self::NeedsYou(Need::Organisation) => "the organisation is disabled",
+            Self::NeedsYou(Need::Model) => "the model does not exist or is not available to this account",
+            Self::Limit { resets_at_ms: Some(_) } => "the usage limit is reached",
+            Self::Limit { resets_at_ms: None } => "the API rejected requests (rate limit)",
+            Self::Api(Fault::Overloaded) => "the API is overloaded",
+            Self::Api(Fault::Server) => "the API has an internal error",
+            Self::Api(Fault::Network) => "the API cannot be reached",
+            Self::Api(Fault::Hung) => "the API did not answer",
+            Self::Api(Fault::Unknown) => "the API failed",
+            Self::PromptTooLong => "the conversation no longer fits the model",
+            Self::NoConversation => "the session is not known to the CLI",
+            Self::SessionInUse => "the session's id is taken",
+            Self::Failed => "the session failed",
+            Self::Crashed(_) => "the CLI died",
+            Self::Unusable(_) => "the CLI ended without a word",
+            Self::NoServer => "the CLI has not connected to autopilot's MCP server",
+            Self::Stopped => "the session was stopped",
+        }
     }
 }

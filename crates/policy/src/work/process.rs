@@ -17,6 +17,7 @@ const COMPACTION_MS: u64 = 600_000;
 pub(super) struct Process {
     /// What it was given.
     pub(super) max_turns: Option<u64>,
+    pub(super) began_ms: u64,
     pub(super) evidence: Evidence,
     /// Answers of the main agent.
     pub(super) answers: u64,
@@ -36,6 +37,7 @@ pub(super) struct Process {
     result_at_ms: Option<u64>,
     terminated_at_ms: Option<u64>,
     killed: bool,
+    no_server: bool,
 }
 
 /// What the clock says about a process.
@@ -52,6 +54,7 @@ impl Process {
     pub(super) fn new(now_ms: u64, max_turns: Option<u64>) -> Self {
         Self {
             max_turns,
+            began_ms: now_ms,
             evidence: Evidence::default(),
             answers: 0,
             acted: false,
@@ -66,6 +69,7 @@ impl Process {
             result_at_ms: None,
             terminated_at_ms: None,
             killed: false,
+            no_server: false,
         }
     }
 
@@ -95,12 +99,20 @@ impl Process {
                 // The main agent answers only when every call of its own has returned.
                 self.calls.clear();
                 self.evidence.api_error = None;
+                self.evidence.complaint = None;
+                self.evidence.limit = None;
                 self.evidence.stopped_for_tool = false;
             }
             Fact::StopReason { tool_use } => self.evidence.stopped_for_tool = tool_use,
             Fact::Said(text) => self.said = text.to_string(),
             Fact::ApiError(error) => self.evidence.api_error = Some(error),
-            Fact::Limit { resets_at_ms } => self.evidence.limit = Some(Limit { resets_at_ms }),
+            Fact::Complaint(error) => self.evidence.complaint = Some(error),
+            Fact::NoServer => self.no_server = true,
+            Fact::Limit { resets_at_ms } => {
+                // Said twice, by an event and in words, it is the event that knows when.
+                let known = self.evidence.limit.and_then(|limit| limit.resets_at_ms);
+                self.evidence.limit = Some(Limit { resets_at_ms: known.or(resets_at_ms) });
+            }
             Fact::Refusal(refusal) => self.evidence.refusal = Some(refusal),
             Fact::Result { ended, text } => {
                 self.calls.clear();
@@ -161,6 +173,9 @@ impl Process {
     }
 
     pub(super) fn due(&self, now_ms: u64, rules: &Rules) -> Due {
+        if self.no_server && self.terminated_at_ms.is_none() {
+            return Due::End(EndedFor::NoServer);
+        }
         let overshot = self.max_turns.is_some_and(|max| self.answers > max.saturating_add(1));
         if overshot && self.terminated_at_ms.is_none() {
             return Due::End(EndedFor::Turns);

@@ -2,8 +2,11 @@
 
 use alloc::string::String;
 
+use super::budget::Window;
 use super::delay::Growing;
+use super::ladder::Strikes;
 use super::outcome::{Ended, Exit, Fault, Need, Outcome, Refusal};
+use super::task::{Errand, ErrandEnd, Obstacle};
 
 /// The job's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub struct Rules {
     pub full_auto: bool,
     /// A supervisor watches: wait for a person instead of leaving, idle instead of ending.
     pub supervised: bool,
+    /// The agent is on trial, and the supervisor has another one: leave when it dies again and again.
+    pub agent_on_trial: bool,
     /// Turns of the whole job, over all sessions and restarts. 0: no limit.
     pub max_turns: u64,
     /// Millionths of a dollar for the whole job. 0: no limit.
@@ -32,28 +37,53 @@ pub struct Rules {
     pub retry: Growing,
     /// While a person is needed.
     pub needs_you: Growing,
+    /// How often the CLI is asked meanwhile whether somebody has logged in. It costs a fifth of a second of CPU and no request.
+    pub probe_ms: u64,
     /// Of the jitter.
     pub seed: u64,
+    /// When there is no job (any more), tasks come from the queue.
+    pub queue: bool,
+    /// When there is no task either, one is waited for, supervised or not.
+    pub wait: bool,
+    /// So many results of one task may be refused; then a person has to look.
+    pub max_attempts: u32,
+}
+
+impl Rules {
+    /// With nothing to do it waits instead of leaving.
+    pub(super) fn stays(&self) -> bool {
+        self.supervised || self.wait
+    }
+}
+
+impl Rules {
+    /// What holds where nothing else is said.
+    pub const DEFAULT: Self = Self {
+        full_auto: true,
+        supervised: false,
+        agent_on_trial: false,
+        max_turns: 0,
+        max_cost_micros: 0,
+        model_silence_ms: 240_000,
+        // A build may take long; the CLI reports a running tool every 30 s, but is not known to for every tool.
+        tool_silence_ms: 3_600_000,
+        linger_ms: 10_000,
+        background_linger_ms: 3_600_000,
+        kill_after_ms: 3_000,
+        heartbeat_ms: 30_000,
+        retry: Growing { first_ms: 5_000, longest_ms: 300_000 },
+        needs_you: Growing { first_ms: 60_000, longest_ms: 1_800_000 },
+        probe_ms: 60_000,
+        seed: 0,
+        queue: false,
+        wait: false,
+        max_attempts: 3,
+    };
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self {
-            full_auto: true,
-            supervised: false,
-            max_turns: 0,
-            max_cost_micros: 0,
-            model_silence_ms: 240_000,
-            // A build may take long; the CLI reports a running tool every 30 s, but is not known to for every tool.
-            tool_silence_ms: 3_600_000,
-            linger_ms: 10_000,
-            background_linger_ms: 3_600_000,
-            kill_after_ms: 3_000,
-            heartbeat_ms: 30_000,
-            retry: Growing { first_ms: 5_000, longest_ms: 300_000 },
-            needs_you: Growing { first_ms: 60_000, longest_ms: 1_800_000 },
-            seed: 0,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -70,16 +100,31 @@ pub enum Found {
     Done,
 }
 
+/// What is kept of the worker before this one, whose work is gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Failures in a row, of whatever kind.
+    pub failures: u32,
+    /// What speaks against the session.
+    pub strikes: Strikes,
+    /// A usage limit ends then: nothing is asked before.
+    pub limit_until_ms: Option<u64>,
+}
+
 /// What has been used up so far, all sessions and restarts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spent {
     pub turns: u64,
     pub cost_micros: u64,
+    /// Of the whole project: today, this week, this month.
+    pub windows: [Window; 3],
 }
 
 /// What happens to the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<'a> {
+    /// Before the first event, if there was a worker before.
+    Recall(Standing),
     /// The first event.
     Begin { found: Found, spent: Spent },
     /// The CLI runs.
@@ -92,6 +137,18 @@ pub enum Event<'a> {
     Spent(Spent),
     /// The CLI has ended and all it said was passed on.
     Exited(Exit),
+    /// The CLI was asked whether it is logged in. `changed`: it answers otherwise than when it was asked before.
+    Probed { logged_in: bool, changed: bool },
+    /// A task is ours; `begun`: a session of it was cut short.
+    Claimed { begun: bool },
+    /// None is ready; one may be at this time.
+    NoTask { look_again_ms: Option<u64> },
+    /// Somebody has written to the queue.
+    QueueChanged,
+    /// Our claim is over, or somebody else's.
+    TaskLost,
+    /// An errand was done.
+    ErrandEnded(ErrandEnd),
     /// The deadline has come, or not: waking up is always allowed.
     Tick,
     /// We are to end. The second time at once.
@@ -130,8 +187,12 @@ pub enum Fact<'a> {
     Said(&'a str),
     /// A call of the API failed for good.
     ApiError(super::outcome::ApiError),
+    /// What the CLI's own words say of that, which count where no token says it.
+    Complaint(super::outcome::ApiError),
     /// A usage limit rejected us.
     Limit { resets_at_ms: Option<u64> },
+    /// It came up without the server with the queue's tools.
+    NoServer,
     /// The CLI refused in its own words.
     Refusal(Refusal),
     /// A result came; its text, if any, is the last thing that was said.
@@ -147,6 +208,8 @@ pub enum Session {
     SameId,
     /// The one that we have.
     Resume,
+    /// A copy of the one that we have, with a new id.
+    Fork,
 }
 
 /// What the agent is told.
@@ -160,6 +223,8 @@ pub enum Prompt {
     Interrupted,
     /// The user's words, and that an earlier session may have done part of it.
     HandOver,
+    /// What the project's own check says about the result.
+    Rejected,
 }
 
 /// One process of the agent to be started.
@@ -198,8 +263,20 @@ pub enum Effect {
     Phase(Phase),
     /// For the log and the status line.
     Note(Note),
+    /// Ask the CLI whether it is logged in, and answer with [`Event::Probed`].
+    Probe,
+    /// For the worker after this one; nothing depends on its being on the disk.
+    Keep(Standing),
     /// The job's fate, for the disk.
     Settle(Fate),
+    /// Claim a task, and answer with [`Event::Claimed`] or [`Event::NoTask`].
+    Claim,
+    /// Show that we still work on the task; answer with [`Event::TaskLost`] if it is not ours any more.
+    Renew,
+    /// Do this for the task, and answer with [`Event::ErrandEnded`].
+    Errand(Errand),
+    /// Set the task aside for a person.
+    Block(Obstacle),
     /// End the log with this reason.
     Close(Reason),
     /// End ourselves.
@@ -212,6 +289,8 @@ pub enum Fate {
     Done,
     /// It can be gone on with.
     Unfinished,
+    /// It can, but every way to do so was tried.
+    Poisoned,
 }
 
 /// What is worth a line to a person.
@@ -221,6 +300,8 @@ pub enum Note {
     Waiting { outcome: Outcome, delay_ms: u64, session: Session },
     /// The agent was silent for so long and is ended.
     Silent { silent_ms: u64 },
+    /// It came up without the server with the queue's tools; ending it.
+    NoServer,
     /// It gave its result and did not go.
     Lingering,
     /// It took more turns than it was given.
@@ -233,6 +314,10 @@ pub enum Note {
     Blocked { reason: String },
     /// Nothing to do.
     Idle(Idle),
+    /// Every session failed, so many times in a row. Another fresh one is tried after so many milliseconds.
+    Poisoned { outcome: Outcome, failures: u32, delay_ms: u64 },
+    /// What may be spent in a stretch of time is spent; it goes on by itself in so many milliseconds.
+    BudgetPause { window: Window, delay_ms: u64 },
     /// Given up after so many failures in a row.
     GaveUp { outcome: Outcome, failures: u32 },
 }
@@ -242,9 +327,17 @@ pub enum Note {
 pub enum Idle {
     NoPrompt,
     Done,
-    Turns { used: u64, max: u64 },
-    Budget { used_micros: u64, max_micros: u64 },
+    Turns {
+        used: u64,
+        max: u64,
+    },
+    Budget {
+        used_micros: u64,
+        max_micros: u64,
+    },
     Blocked,
+    /// No task of the queue is ready.
+    NoTask,
 }
 
 /// The word after `@end … reason=`.
@@ -254,8 +347,10 @@ pub enum Reason {
     Turns,
     Budget,
     NeedsYou(Need),
-    /// The agent itself asks for a person.
+    /// The agent itself, or its task, needs a person.
     Blocked,
+    /// The task is somebody else's by now.
+    Taken,
     RateLimit,
     Api(Fault),
     CliMissing,

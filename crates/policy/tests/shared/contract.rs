@@ -23,7 +23,9 @@ pub(crate) struct Contract {
     asked: Vec<(RequestId, u64, Command)>,
     restarts: u64,
     halted: bool,
-    saved: Option<Snapshot>,
+    pub(crate) saved: Option<Snapshot>,
+    /// Nobody knows what lives of it: a daemon may end beside it, and never start one.
+    unverified: bool,
 }
 
 impl Contract {
@@ -37,6 +39,7 @@ impl Contract {
     pub(crate) fn begin(&mut self, saved: Option<&Snapshot>) {
         self.saved = Some(saved.cloned().unwrap_or_else(nothing));
         self.live = None;
+        self.unverified = false;
         self.told = false;
         self.booted = false;
         self.candidates.clear();
@@ -110,16 +113,22 @@ impl Contract {
 
     fn take(&mut self, now_ms: u64, event: &Event) {
         match event {
+            Event::Missed { run, .. } if !self.booted => self.newest = self.newest.max(run.0),
             Event::Boot(found) => {
                 let first = !self.booted;
                 self.booted = true;
                 match found {
-                    Found::Live { run, .. } | Found::Orphaned { run } if first => {
+                    Found::Live { run, .. } | Found::Orphaned { run } | Found::Unverified { run } if first => {
+                        self.unverified = matches!(found, Found::Unverified { .. });
                         self.live = Some(*run);
                         self.newest = self.newest.max(run.0);
                     }
                     Found::Ended { run, .. } if first => self.newest = self.newest.max(run.0),
-                    Found::Nothing | Found::Live { .. } | Found::Orphaned { .. } | Found::Ended { .. } => {}
+                    Found::Nothing
+                    | Found::Live { .. }
+                    | Found::Orphaned { .. }
+                    | Found::Unverified { .. }
+                    | Found::Ended { .. } => {}
                 }
             }
             Event::StartFailed(run, _) | Event::Exited(run, _) if self.live == Some(*run) => {
@@ -131,16 +140,25 @@ impl Contract {
                 self.candidates.clear();
                 self.candidates.extend(survey.candidates.iter().map(|c| c.pid));
             }
+            // A shell says so of a run that it was told to end, or that lost its shim, and that it can't end.
+            Event::Unverified(run) if self.live == Some(*run) => {
+                self.unverified = true;
+                self.told = false;
+            }
             Event::Operator(id, command) => self.asked.push((*id, now_ms, *command)),
-            Event::Tick
+            Event::Missed { .. }
+            | Event::Tick
             | Event::Started(_)
             | Event::StartFailed(..)
             | Event::Announced(_)
             | Event::Activity(_)
             | Event::Extended(..)
+            | Event::Recalled(..)
+            | Event::Unverified(_)
             | Event::Sampled { .. }
             | Event::Surveyed(..)
             | Event::VictimGone(_)
+            | Event::RolledBack
             | Event::Exited(..) => {}
         }
     }
@@ -156,6 +174,7 @@ impl Contract {
                 }
                 self.newest = run.0;
                 self.live = Some(*run);
+                self.unverified = false;
                 self.told = false;
             }
             Effect::Stop(run) => {
@@ -191,7 +210,12 @@ impl Contract {
                 };
                 self.asked.swap_remove(at);
             }
-            Effect::Halt => self.halted = true,
+            Effect::Halt => {
+                self.halted = true;
+                if self.unverified {
+                    self.live = None;
+                }
+            }
             Effect::Sample | Effect::Survey(_) | Effect::Note(_) | Effect::Save => {}
         }
         Ok(())
@@ -202,7 +226,7 @@ impl Contract {
         let state = machine.state();
         let (runs, waits) = match state {
             State::Starting(_) | State::Running(_) | State::Ready(_) => (true, true),
-            State::Stopping { .. } | State::ShuttingDown(_) => (true, false),
+            State::Stopping { .. } | State::Unknown(_) | State::ShuttingDown(_) => (true, false),
             State::BackingOff { .. } | State::CoolingDown { .. } => (false, true),
             State::Down | State::Stopped | State::Halted => (false, false),
         };
@@ -223,7 +247,7 @@ impl Contract {
                 State::Starting(_) | State::BackingOff { .. } | State::CoolingDown { .. } => starts,
                 State::Stopping { .. } => !matches!(command, Command::Shutdown),
                 State::ShuttingDown(_) => !starts,
-                State::Running(_) | State::Ready(_) | State::Stopped | State::Halted => false,
+                State::Running(_) | State::Ready(_) | State::Unknown(_) | State::Stopped | State::Halted => false,
             };
             let too_long = self.longest_wait_ms.is_some_and(|most_ms| now_ms.saturating_sub(*asked_ms) > most_ms);
             if !may_wait || too_long {
@@ -274,5 +298,7 @@ fn nothing() -> Snapshot {
         stopped: false,
         next_attempt_ms: None,
         failed: false,
+        reason: None,
+        aside: None,
     }
 }

@@ -43,7 +43,7 @@ impl Before {
         match state {
             State::Starting(_) => Self::Starting,
             State::Running(_) | State::Ready(_) => Self::Running,
-            State::Stopping { .. } => Self::Stopping,
+            State::Stopping { .. } | State::Unknown(_) => Self::Stopping,
             State::Down | State::BackingOff { .. } | State::CoolingDown { .. } => Self::Idle,
             State::ShuttingDown(_) | State::Halted => Self::Ending,
             State::Stopped => Self::Stopped,
@@ -215,6 +215,7 @@ impl Ought {
             | State::Running(_)
             | State::Ready(_)
             | State::Stopping { .. }
+            | State::Unknown(_)
             | State::Stopped
             | State::ShuttingDown(_) => None,
         };

@@ -1,6 +1,6 @@
 //! The daemon's shell: carries out what the machine says, and looks where it is told to.
 
-use policy::supervisor::{Candidate, Effect, Event, Note, RunId, Sign, Supervisor, Survey, VictimSignal};
+use policy::supervisor::{Candidate, Effect, Event, Exit, Note, RunId, Sign, Supervisor, Survey, VictimSignal};
 
 use crate::faults::{self, GIB};
 use crate::worker::Worker;
@@ -27,10 +27,13 @@ impl World {
             Effect::Survey(run) => return Some(Event::Surveyed(*run, self.survey())),
             Effect::Signal { pid, signal } => self.signal(*pid, *signal),
             Effect::Save => {
-                self.saved = Some(daemon.snapshot());
-                if let Some(ended) = &mut self.ended {
+                let saved = daemon.snapshot();
+                self.unsaved_end = None;
+                // Not one that it has not heard of yet.
+                if let Some(ended) = self.ended.as_mut().filter(|(run, ..)| run.0 <= saved.last_run) {
                     ended.3 = true;
                 }
+                self.saved = Some(saved);
             }
             Effect::Note(note) => self.count(note),
             Effect::Answer(..) => self.tally.answers += 1,
@@ -47,7 +50,7 @@ impl World {
         }
         let fate = faults::fate(&mut self.chance, self.mood.0, &self.settings);
         self.worker = Some(Worker::new(run, self.now_ms, fate));
-        self.ended = None;
+        self.unsaved_end = self.ended.take().filter(|(_, exit, _, saved)| !saved && *exit != Exit::Unseen);
         self.victim = None;
     }
 

@@ -16,12 +16,13 @@ pub(crate) struct Tally {
     pub(crate) deaths: u64,
     pub(crate) cut_steps: u64,
     pub(crate) adopted: u64,
+    pub(crate) missed: u64,
     pub(crate) orphans: u64,
     pub(crate) freezes: u64,
 }
 
 impl Tally {
-    fn numbers(&mut self) -> [&mut u64; 15] {
+    fn numbers(&mut self) -> [&mut u64; 16] {
         [
             &mut self.steps,
             &mut self.starts,
@@ -36,6 +37,7 @@ impl Tally {
             &mut self.deaths,
             &mut self.cut_steps,
             &mut self.adopted,
+            &mut self.missed,
             &mut self.orphans,
             &mut self.freezes,
         ]
@@ -51,6 +53,9 @@ impl Tally {
     /// A world in which a thing hardly ever happens proves nothing about it.
     pub(crate) fn assert_rich(mut self, seeds: u64) {
         let debug = format!("{self:?}");
+        // It takes no delay at all, and the one of a few places in a step.
+        assert!(self.missed >= seeds / 20, "ends that are recorded late are too rare: {debug}");
+        self.missed = seeds;
         for number in self.numbers() {
             assert!(*number >= seeds, "some fault is too rare: {debug}");
         }

@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) now_ms: u64,
     daemon: Option<Supervisor>,
     pub(crate) saved: Option<Snapshot>,
+    /// An end whose successor was begun by a daemon that did not live to record it.
+    pub(crate) unsaved_end: Option<(RunId, Exit, u64, bool)>,
     pub(crate) worker: Option<Worker>,
     /// The record of the newest run's end, and whether a daemon has taken note of it for good.
     pub(crate) ended: Option<(RunId, Exit, u64, bool)>,
@@ -69,6 +71,7 @@ impl World {
             now_ms: start_ms,
             daemon: None,
             saved: None,
+            unsaved_end: None,
             worker: None,
             ended: None,
             victim: None,
@@ -220,6 +223,10 @@ impl World {
         self.next_death_ms = self.now_ms + self.chance.after(12 * HOUR);
         self.contract.begin(self.saved.as_ref());
         self.daemon = Some(Supervisor::new(self.settings.clone(), self.saved.clone()));
+        if let Some((run, exit, lived_ms, _)) = self.unsaved_end.take() {
+            self.tally.missed += 1;
+            self.feed(Event::Missed { run, exit, lived_ms })?;
+        }
         let found = match (&mut self.worker, &self.ended) {
             (Some(worker), _) => {
                 worker.adopted(self.now_ms);
@@ -357,6 +364,9 @@ impl World {
             }
             // No program ran: not even a long wait for it is a success, nor its end a clean one.
             Event::StartFailed(run, _) => self.ought.ended(self.now_ms, *run, Exit::Unseen, 0, &self.settings),
+            Event::Missed { run, exit, lived_ms } => {
+                self.ought.ended(self.now_ms, *run, *exit, *lived_ms, &self.settings);
+            }
             Event::Boot(_)
             | Event::Tick
             | Event::Started(_)
@@ -365,7 +375,10 @@ impl World {
             | Event::Extended(..)
             | Event::Sampled { .. }
             | Event::Surveyed(..)
-            | Event::VictimGone(_) => {}
+            | Event::Recalled(..)
+            | Event::Unverified(_)
+            | Event::VictimGone(_)
+            | Event::RolledBack => {}
         }
         let ran = before == Before::Running || matches!(event, Event::Boot(Found::Live { .. }) | Event::Started(_));
         let lived_ms = match (&self.worker, self.ended) {

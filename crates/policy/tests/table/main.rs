@@ -8,6 +8,7 @@ mod memory;
 mod operator;
 mod restore;
 mod rig;
+mod rollback;
 mod stale;
 mod stall;
 mod states;

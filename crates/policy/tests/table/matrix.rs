@@ -1,12 +1,21 @@
 //! Every state × every event × when: each step ends, and the contract holds after it (see `contract.rs`).
 
 use policy::supervisor::{
-    Candidate, Command, Event, Exit, Found, MemoryReading, RequestId, RunId, Sign, StartFailure, Survey,
+    Candidate, Command, Event, Exit, Found, MemoryReading, Recalled, RequestId, RunId, Sign, StartFailure, Survey,
 };
 use proptest::prelude::*;
 
 use crate::rig::{CRITICAL, GIB, HOUR, LOW, ROOMY, Rig, candidate};
 use crate::states::{PLACES, VICTIM, at};
+
+/// Of a run that was found stalled and left alone.
+const RECALLED: Recalled = Recalled {
+    announced: true,
+    active_ms: 999_000_000,
+    progress_ms: 999_000_000,
+    extended_until_ms: 0,
+    tolerated_ms: Some(999_900_000),
+};
 
 /// Every kind of event, for the run that is the newest and for others.
 pub(crate) fn events(run: RunId, request: u64) -> Vec<Event> {
@@ -15,14 +24,17 @@ pub(crate) fn events(run: RunId, request: u64) -> Vec<Event> {
     let unreadable = MemoryReading::default();
     let survey = |candidates: Vec<Candidate>, tree_bytes| Survey { candidates, tree_bytes };
     let mut all = vec![
+        Event::Missed { run, exit: Exit::Code(1), lived_ms: 5 },
         Event::Boot(Found::Nothing),
         Event::Boot(Found::Live { run, started_ms: now_ms }),
         Event::Boot(Found::Orphaned { run }),
+        Event::Boot(Found::Unverified { run }),
         Event::Boot(Found::Ended { run, exit: Exit::Code(1), lived_ms: 5 }),
         Event::Boot(Found::Ended { run, exit: Exit::Code(0), lived_ms: HOUR }),
         Event::Tick,
         Event::VictimGone(VICTIM),
         Event::VictimGone(1),
+        Event::RolledBack,
         Event::Sampled { run: None, sign: Sign::Nothing, memory: CRITICAL },
     ];
     for run in [run, stale] {
@@ -32,6 +44,8 @@ pub(crate) fn events(run: RunId, request: u64) -> Vec<Event> {
             Event::Announced(run),
             Event::Activity(run),
             Event::Extended(run, now_ms + HOUR),
+            Event::Recalled(run, RECALLED),
+            Event::Unverified(run),
             Event::Surveyed(run, Survey::default()),
             Event::Surveyed(run, survey(vec![candidate(VICTIM, GIB), candidate(5_000, 2 * GIB)], 3 * GIB)),
             Event::Surveyed(run, survey(vec![candidate(5_001, 1)], 1)),

@@ -1,7 +1,7 @@
 //! The three bands, and who is ended when memory runs low.
 
 use policy::supervisor::{
-    Band, Candidate, Effect, Event, Exit, MemoryReading, Note, RunId, Settings, Sign, Survey, VictimSignal,
+    Band, Candidate, Effect, Event, Exit, Found, MemoryReading, Note, RunId, Settings, Sign, Survey, VictimSignal,
     WorkerStatus,
 };
 
@@ -57,6 +57,15 @@ fn bands_are_entered_at_their_threshold_and_left_an_eighth_above() {
     }
 }
 
+/// It waits for a look at its program, and is not there yet when memory is first looked at.
+#[test]
+fn the_first_look_says_when_the_next_one_is_also_before_the_worker_is_there() {
+    let mut rig = Rig::starting(Settings::default());
+    rig.step(Event::Sampled { run: None, sign: Sign::Nothing, memory: reading(2_060) });
+    let due_ms = rig.machine.deadline_ms().unwrap();
+    assert!(due_ms <= rig.now_ms + 100, "{} ms", due_ms - rig.now_ms);
+}
+
 #[test]
 fn a_reading_that_failed_is_no_want_of_memory() {
     let mut rig = Rig::running(Settings::default());
@@ -73,6 +82,23 @@ fn the_biggest_candidate_is_asked_then_killed_after_two_seconds() {
     let (at_ms, _, _) = got[0];
     assert_eq!(got, [(at_ms, 11, VictimSignal::Term), (at_ms + 2 * SECOND, 11, VictimSignal::Kill)]);
     assert!(stops(&plain(effects)).is_empty(), "the worker goes on");
+}
+
+/// Before its program runs there is no tree to look through: that look finds nothing, and must not put off the next one.
+#[test]
+fn a_run_that_begins_when_memory_is_low_is_looked_through_as_soon_as_it_runs() {
+    let mut rig = Rig::down(Settings::default());
+    rig.step(Event::Boot(Found::Nothing));
+    let look = |run| Event::Sampled { run: Some(run), sign: Sign::Nothing, memory: LOW };
+    let effects = rig.step(look(RunId(1)));
+    assert!(effects.contains(&Effect::Survey(RunId(1))), "nobody answers it: {effects:?}");
+    rig.memory = LOW;
+    rig.survey = Survey { candidates: vec![candidate(11, 900 * MIB)], tree_bytes: GIB };
+    rig.now_ms += 10;
+    let begun_ms = rig.now_ms;
+    let mut effects: Vec<(u64, Effect)> = rig.started().into_iter().map(|effect| (begun_ms, effect)).collect();
+    effects.extend(rig.pass(SECOND));
+    assert_eq!(signals(&effects), [(begun_ms, 11, VictimSignal::Term)]);
 }
 
 #[test]
@@ -161,6 +187,32 @@ fn a_tree_that_grows_to_be_a_cause_is_found() {
     assert!(stops(&plain(rig.pass(60 * SECOND))).is_empty());
     rig.survey.tree_bytes = 8 * GIB;
     assert_eq!(stops(&plain(rig.pass(16 * SECOND))), [RunId(1)]);
+}
+
+#[test]
+fn memory_that_goes_on_sinking_is_looked_into_at_once() {
+    let sample = |rig: &mut Rig, available_mib| {
+        rig.now_ms += 100;
+        rig.memory = reading(available_mib);
+        rig.play(Event::Sampled { run: Some(RunId(1)), sign: Sign::Progress, memory: rig.memory })
+    };
+    let mut rig = Rig::running(Settings::default());
+    rig.survey.tree_bytes = GIB;
+    assert!(stops(&sample(&mut rig, 1_000)).is_empty());
+    // A tree that was not to blame eats the rest faster than the next look is due.
+    rig.survey.tree_bytes = 8 * GIB;
+    assert!(stops(&sample(&mut rig, 875)).is_empty(), "within an eighth of the last look");
+    assert_eq!(stops(&sample(&mut rig, 874)), [RunId(1)]);
+    // What sinks on because of others costs few looks.
+    let mut rig = Rig::running(Settings::default());
+    rig.survey.tree_bytes = GIB;
+    let mut surveys = 0;
+    for available_mib in (0..1_000).rev() {
+        let looks = sample(&mut rig, available_mib);
+        surveys += looks.iter().filter(|effect| matches!(effect, Effect::Survey(_))).count();
+    }
+    // Every two seconds, and at each eighth of what was left.
+    assert!((51..100).contains(&surveys), "{surveys}");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! A daemon dies, another one takes over: nothing is forgotten, nothing is done twice.
 
 use policy::supervisor::{
-    Command, Effect, Event, Exit, Found, Note, RunId, Settings, StartFailure, State, Then, WorkerStatus,
+    Answer, Command, Effect, Event, Exit, Found, Note, Refusal, RunId, Settings, StartFailure, State, Then,
+    WorkerStatus,
 };
 
-use crate::rig::{HOUR, MINUTE, Rig, SECOND, answers, notes, starts, stops};
+use crate::rig::{HOUR, MINUTE, Rig, SECOND, answers, notes, request, starts, stops};
 use crate::states::at;
 
 #[test]
@@ -160,6 +161,28 @@ fn an_exit_while_no_daemon_was_there_is_judged_like_any_other() {
 }
 
 #[test]
+fn an_exit_whose_successor_runs_already_is_counted_and_no_more() {
+    let mut rig = at("running");
+    let before = rig.machine.snapshot();
+    rig.forget(before);
+    let missed = Event::Missed { run: RunId(1), exit: Exit::Code(1), lived_ms: 5 };
+    let effects = rig.play(missed.clone());
+    assert!(effects.contains(&Effect::Note(Note::Ended {
+        run: RunId(1),
+        exit: Exit::Code(1),
+        told: None,
+        lived_ms: 5
+    })));
+    assert!(effects.contains(&Effect::Save), "the next daemon may die, too");
+    assert_eq!(starts(&effects), []);
+    rig.play(Event::Boot(Found::Live { run: RunId(2), started_ms: rig.now_ms }));
+    assert_eq!((rig.failures(), rig.machine.view().total_restarts, rig.status()), (1, 1, WorkerStatus::Running));
+    // Too late to be one of the past.
+    assert_eq!(rig.play(missed), []);
+    assert_eq!(rig.failures(), 1);
+}
+
+#[test]
 fn an_exit_that_was_judged_already_is_not_judged_again() {
     // Its record is still there: the shell keeps the newest run's folder.
     let again = Found::Ended { run: RunId(1), exit: Exit::Code(1), lived_ms: 5 };
@@ -250,4 +273,60 @@ fn clients_of_the_dead_daemon_are_not_answered_by_the_next() {
     let mut rig = at("stopping to start anew");
     rig.reborn(SECOND, Found::Nothing);
     assert_eq!(answers(&rig.play(Event::StartFailed(rig.run, StartFailure::NotFound))), []);
+}
+
+/// What can't be told for certain is left alone, whatever time goes by, and its end is seen.
+#[test]
+fn what_is_unverified_is_neither_ended_nor_doubled() {
+    let mut rig = at("running");
+    let effects = rig.reborn(SECOND, Found::Unverified { run: RunId(1) });
+    assert_eq!((starts(&effects), stops(&effects)), (vec![], vec![]));
+    assert!(notes(&effects).contains(&Note::Unverified { run: RunId(1) }));
+    assert_eq!(rig.pass(24 * HOUR), []);
+    assert_eq!((rig.status(), rig.machine.view().total_restarts), (WorkerStatus::Unknown, 0));
+    rig.exits(Exit::Unseen);
+    assert_eq!((rig.failures(), rig.until_start(), rig.run), (1, SECOND, RunId(2)));
+}
+
+#[test]
+fn the_operator_gets_out_of_the_unknown() {
+    let unknown = || {
+        let mut rig = at("unknown");
+        assert_eq!(stops(&rig.asks(Command::RestartWorker)), [RunId(7)]);
+        rig
+    };
+    let mut rig = unknown();
+    assert_eq!(starts(&rig.exits(Exit::Unseen)), [RunId(8)]);
+    // It does not go: back to where it was, told so, and asked again as often as the operator likes.
+    let mut rig = unknown();
+    let effects = rig.play(Event::Unverified(RunId(7)));
+    assert_eq!(answers(&effects), [(request(1), Answer::Refused(Refusal::Unverified))]);
+    assert_eq!((starts(&effects), rig.status()), (vec![], WorkerStatus::Unknown));
+    assert_eq!(stops(&rig.asks(Command::StopWorker)), [RunId(7)]);
+    rig.play(Event::Unverified(RunId(7)));
+    assert_eq!(starts(&rig.exits(Exit::Unseen)), [], "it was told to stay down");
+    assert_eq!(rig.status(), WorkerStatus::Stopped);
+    // A daemon that is to end does not wait for it.
+    let mut rig = at("shutting down");
+    let effects = rig.play(Event::Unverified(RunId(1)));
+    assert!(effects.contains(&Effect::Halt), "{effects:?}");
+}
+
+/// An upgrade in the middle of a silence: it goes on, and so does what was tolerated before.
+#[test]
+fn what_was_seen_of_a_run_is_recalled() {
+    let mut rig = Rig::running(Settings::default());
+    rig.play(Event::Announced(RunId(1)));
+    rig.lively = false;
+    rig.pass(4 * MINUTE);
+    let started_ms = rig.now_ms - 4 * MINUTE;
+    let (run, recalled) = rig.machine.recall().unwrap();
+    rig.reborn(10, Found::Live { run: RunId(1), started_ms });
+    rig.play(Event::Recalled(run, recalled));
+    assert!(rig.machine.view().ready);
+    assert_eq!(rig.machine.recall(), Some((run, recalled)));
+    rig.pass(MINUTE - 11);
+    assert!(rig.is_running());
+    rig.pass(SECOND);
+    assert!(!rig.is_running(), "its silence began before this daemon did");
 }

@@ -138,6 +138,18 @@ impl Rig {
         self.now_ms - from_ms
     }
 
+    /// The run that was just asked for is a candidate's; the record of the start, which is still to be written, says so.
+    pub(crate) fn begin_probation(&mut self) {
+        self.machine.begin_probation();
+        self.contract.saved = Some(self.machine.snapshot());
+    }
+
+    /// Likewise.
+    pub(crate) fn end_probation(&mut self) {
+        self.machine.end_probation();
+        self.contract.saved = Some(self.machine.snapshot());
+    }
+
     pub(crate) fn started(&mut self) -> Vec<Effect> {
         self.play(Event::Started(self.run))
     }
@@ -171,10 +183,15 @@ impl Rig {
     }
 
     pub(crate) fn reborn_with(&mut self, ms: u64, found: Found, snapshot: Snapshot) -> Vec<Effect> {
-        self.contract.begin(Some(&snapshot));
-        self.machine = Supervisor::new(self.settings.clone(), Some(snapshot));
+        self.forget(snapshot);
         self.now_ms += ms;
         self.play(Event::Boot(found))
+    }
+
+    /// A new daemon that knows no more than this, and has not looked around yet.
+    pub(crate) fn forget(&mut self, snapshot: Snapshot) {
+        self.contract.begin(Some(&snapshot));
+        self.machine = Supervisor::new(self.settings.clone(), Some(snapshot));
     }
 
     pub(crate) fn waiting_requests(&self) -> usize {

@@ -1,6 +1,6 @@
 //! Events that speak of a run that is not the one that lives.
 
-use policy::supervisor::{Event, Exit, RunId, Sign, StartFailure, Survey};
+use policy::supervisor::{Event, Exit, Recalled, RunId, Sign, StartFailure, Survey};
 
 use crate::rig::{CRITICAL, GIB, candidate};
 use crate::states::PLACES;
@@ -37,6 +37,14 @@ fn stale_life_changes_nothing() {
     changes_nothing(Event::Announced);
     changes_nothing(Event::Activity);
     changes_nothing(|run| Event::Extended(run, u64::MAX));
+    changes_nothing(Event::Unverified);
+    changes_nothing(|run| {
+        let (active_ms, progress_ms) = (0, 0);
+        Event::Recalled(
+            run,
+            Recalled { announced: true, active_ms, progress_ms, extended_until_ms: 0, tolerated_ms: None },
+        )
+    });
 }
 
 #[test]

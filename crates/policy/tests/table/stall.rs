@@ -229,16 +229,26 @@ fn repeating(rig: &mut Rig, seconds: u64) -> Option<u64> {
 }
 
 #[test]
-fn who_repeats_himself_is_given_three_times_the_time_of_who_is_silent() {
+fn who_only_repeats_himself_is_given_the_time_of_who_is_silent() {
     let mut rig = Rig::running(Settings::default());
-    assert_eq!(repeating(&mut rig, 24 * 60), Some(15 * MINUTE));
+    assert_eq!(repeating(&mut rig, 24 * 60), Some(5 * MINUTE));
+}
+
+/// A heartbeat is life in full, and so is a tool at work: that look is progress, whatever the log says.
+#[test]
+fn who_repeats_himself_and_sends_heartbeats_is_left_alone() {
+    let mut rig = Rig::running(Settings::default());
+    for _ in 0..50 {
+        assert_eq!(repeating(&mut rig, 4 * 60), None);
+        rig.step(Event::Activity(rig.run));
+    }
 }
 
 #[test]
 fn one_new_line_among_the_repeated_ones_is_progress() {
     let mut rig = Rig::running(Settings::default());
     for _ in 0..50 {
-        assert_eq!(repeating(&mut rig, 14 * 60), None);
+        assert_eq!(repeating(&mut rig, 4 * 60), None);
         rig.step(Event::Sampled { run: Some(rig.run), sign: Sign::Progress, memory: ROOMY });
     }
 }

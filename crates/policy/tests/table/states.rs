@@ -48,6 +48,12 @@ pub(crate) const PLACES: &[Place] = &[
         rig.run = RunId(7);
         rig
     }),
+    ("unknown", || {
+        let mut rig = Rig::down(Settings::default());
+        rig.play(Event::Boot(Found::Unverified { run: RunId(7) }));
+        rig.run = RunId(7);
+        rig
+    }),
     ("stopping to stay", || {
         let mut rig = running();
         rig.asks(Command::StopWorker);
@@ -149,6 +155,7 @@ fn each_script_leads_where_it_says() {
             "stopping for memory" => matches!(state, State::Stopping { then: Then::MemoryFailure, .. }),
             "stopping an orphan" => matches!(state, State::Stopping { then: Then::OrphanFailure, .. }),
             "stopping to stay" => matches!(state, State::Stopping { then: Then::Stay, .. }),
+            "unknown" => matches!(state, State::Unknown(_)),
             "backing off" | "backing off after a clean exit" => matches!(state, State::BackingOff { .. }),
             "cooling down" => matches!(state, State::CoolingDown { .. }),
             "stopped" => matches!(state, State::Stopped),
@@ -157,6 +164,18 @@ fn each_script_leads_where_it_says() {
             other => panic!("{other} has no check"),
         };
         assert!(there, "{name}: {state:?}");
+    }
+}
+
+/// Whoever prepares the next run must not do so for one that was told to stay down, and must have the right number.
+#[test]
+fn the_next_run_is_named_where_one_follows_by_itself() {
+    for (name, build) in PLACES {
+        let rig = build();
+        let follows =
+            !matches!(*name, "down" | "unknown" | "stopping to stay" | "stopped" | "shutting down" | "halted");
+        let next = follows.then_some(RunId(rig.run.0 + 1));
+        assert_eq!(rig.machine.next_run(), next, "{name}");
     }
 }
 

@@ -48,7 +48,8 @@ impl Conversation {
         self.user_blocks().filter(|block| block["type"] == "tool_result").count()
     }
 
-    pub(super) fn contains(&self, text: &str) -> bool {
+    /// The text occurs in a prompt or a tool result.
+    pub fn contains(&self, text: &str) -> bool {
         self.user_texts().iter().any(|candidate| candidate.contains(text))
     }
 

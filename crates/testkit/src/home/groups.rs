@@ -4,7 +4,6 @@
 //! made here as the daemon makes it. Should the two differ one day, `cargo xtask test` finds what is left.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -45,9 +44,12 @@ pub(super) fn remove(home: &Path) -> Vec<PathBuf> {
 
 /// The home's groups in each hierarchy, and those below them, the outer before the inner.
 pub fn of(home: &Path) -> Vec<PathBuf> {
-    let mut hasher = DefaultHasher::new();
-    home.hash(&mut hasher);
-    let name = format!("autopilot-{:016x}", hasher.finish());
+    // FNV-1a, as the daemon names them.
+    let bytes = home.as_os_str().as_encoded_bytes();
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let name = format!("autopilot-{hash:016x}");
     let mut all = with_groups_below(Path::new(HIERARCHIES));
     all.retain(|group| group.components().any(|part| part.as_os_str() == name.as_str()));
     all

@@ -15,6 +15,7 @@ pub struct Words {
     pub(super) rlog: Option<String>,
     pub(super) rlog_interval: Option<Duration>,
     pub(super) after: Option<Duration>,
+    pub(super) alone: bool,
     pub(super) exit: u8,
     pub(super) die: Option<i32>,
 }
@@ -56,6 +57,8 @@ impl Words {
             "rlog" => self.rlog = Some(value.to_owned()),
             "rlog_ms" => self.rlog_interval = Some(milliseconds()?),
             "after_ms" => self.after = Some(milliseconds()?),
+            "alone" => self.alone = true,
+            "exit" if value == "pid" => self.exit = super::code_of(i32::try_from(std::process::id()).ok()?),
             "exit" => self.exit = value.parse().ok()?,
             "die" => self.die = Some(value.parse().ok()?),
             _ => return None,

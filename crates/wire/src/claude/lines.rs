@@ -37,7 +37,7 @@ impl LineSplitter {
 
     /// Gives every line that `bytes` completes.
     pub fn push(&mut self, mut bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = line_end(bytes) {
             let (head, rest) = bytes.split_at(end);
             bytes = rest.get(1..).unwrap_or_default();
             if self.begun.is_empty() && self.dropped_bytes == 0 && head.len() <= self.max_line_bytes {
@@ -76,6 +76,22 @@ impl LineSplitter {
     }
 }
 
+/// Where the first line feed is. Eight bytes at a time: a line is read once more only, to be understood.
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    const FEEDS: u64 = u64::from_ne_bytes([b'\n'; 8]);
+    // A byte of 0 borrows from its neighbour: not every byte that this marks is one, but some byte is marked iff one is.
+    let holds_feed = |word: u64| (word ^ FEEDS).wrapping_sub(ONES) & !(word ^ FEEDS) & HIGHS;
+    let (blocks, _) = bytes.as_chunks::<32>();
+    let clean = blocks.iter().take_while(|block| {
+        let (words, _) = block.as_chunks::<8>();
+        words.iter().fold(0, |found, word| found | holds_feed(u64::from_ne_bytes(*word))) == 0
+    });
+    let from = clean.count() * 32;
+    bytes.get(from..)?.iter().position(|byte| *byte == b'\n').map(|at| from + at)
+}
+
 fn without_return(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
@@ -107,6 +123,20 @@ mod tests {
         for cut in 0..text.len() {
             let (head, tail) = text.split_at(cut);
             assert_eq!(split(&mut LineSplitter::new(100), &[head, tail]), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_line_feed_is_found_wherever_it_is() {
+        for length in 0..200 {
+            for at in 0..=length {
+                let mut bytes: Vec<u8> = (0..length).map(|n| [0x8a, 0x0b, 0x00, 0xff, 0x09][n % 5]).collect();
+                bytes.extend([b'\n', b'x', b'\n'].iter().take(if at < length { 3 } else { 0 }));
+                if let Some(byte) = bytes.get_mut(at).filter(|_| at < length) {
+                    *byte = b'\n';
+                }
+                assert_eq!(line_end(&bytes), (at < length).then_some(at), "{at} of {length}");
+            }
         }
     }
 

@@ -3,15 +3,23 @@
 //! Owns: what a line means. May not: fail, panic, or judge (what an ending means for the job is `policy`'s to say).
 //! Facts: recorded from `@anthropic-ai/claude-code` 2.1.330 against a stand-in Messages API; the recordings are `golden/`.
 
+mod asking;
+mod complaint;
+mod limit;
 mod lines;
 mod loose;
 mod raw;
+mod time;
 
 use std::borrow::Cow;
 
+pub use asking::Asking;
+pub use complaint::{Complaint, complaint};
+pub use limit::{Clock, Resets, limit};
 pub use lines::{Line, LineSplitter, MAX_LINE_BYTES};
 
 /// What one line turned out to be.
+#[expect(clippy::large_enum_variant, reason = "nearly every line is a message, and none is kept")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decoded<'a> {
     Message(Message<'a>),
@@ -81,6 +89,10 @@ pub struct Partial<'a> {
     /// In `message_delta`: the message's final counts. Those of `assistant` events stem from `message_start`, where
     /// `output_tokens` is 1.
     pub usage: Option<Usage>,
+    /// In `message_start`.
+    pub model: Option<Cow<'a, str>>,
+    /// Set in what a subagent says: the call that started it.
+    pub parent: Option<Cow<'a, str>>,
 }
 
 impl Partial<'_> {
@@ -115,12 +127,16 @@ pub struct Assistant<'a> {
     /// A finer reason: `usage_limit_reached`, `org_disabled_credential`, `connection_failed`, `max_output_tokens`, …
     pub api_error: Option<Cow<'a, str>>,
     pub api_error_status: Option<u16>,
+    /// When it was written, in milliseconds since the epoch.
+    pub at_unix_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct User<'a> {
     pub blocks: Vec<Block<'a>>,
     pub parent: Option<Cow<'a, str>>,
+    /// When it was written, in milliseconds since the epoch.
+    pub at_unix_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -168,7 +184,17 @@ pub struct Ending<'a> {
     pub total_cost_usd: Option<f64>,
     /// What this result alone cost, where the CLI says so (`model_usage_since_last_result`).
     pub cost_usd: Option<f64>,
+    /// The same by model.
+    pub models: Vec<ModelCost<'a>>,
     pub permission_denials: usize,
+}
+
+/// What one model's answers cost together, in the CLI's own reckoning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelCost<'a> {
+    pub model: Cow<'a, str>,
+    pub usage: Usage,
+    pub cost_usd: Option<f64>,
 }
 
 /// Reads one line (without its end).
@@ -184,6 +210,7 @@ pub fn decode(line: &[u8]) -> Decoded<'_> {
     let Some(kind) = raw.kind.0.clone() else {
         return Decoded::Garbled;
     };
+    let at_unix_ms = raw.timestamp.0.as_deref().and_then(time::unix_ms);
     let message = match &*kind {
         "system" => system(raw),
         "tool_progress" => {
@@ -191,11 +218,14 @@ pub fn decode(line: &[u8]) -> Decoded<'_> {
         }
         "stream_event" => {
             let event = raw.event.0.unwrap_or_default();
+            let opening = event.message.0.unwrap_or_default();
             Message::Partial(Partial {
                 kind: event.kind.0.unwrap_or_default(),
-                message_id: raw.api_message_id.0,
+                message_id: raw.api_message_id.0.or(opening.id.0),
                 stop_reason: event.delta.0.and_then(|delta| delta.stop_reason.0),
-                usage: event.usage.0.map(usage),
+                usage: event.usage.0.or(opening.usage.0).map(usage),
+                model: opening.model.0,
+                parent: raw.parent_tool_use_id.0,
             })
         }
         "assistant" => {
@@ -210,11 +240,13 @@ pub fn decode(line: &[u8]) -> Decoded<'_> {
                 error: raw.error.0,
                 api_error: raw.api_error.0,
                 api_error_status: status(raw.api_error_status),
+                at_unix_ms,
             })
         }
         "user" => Message::User(User {
             blocks: raw.message.0.map(|body| blocks(body.content)).unwrap_or_default(),
             parent: raw.parent_tool_use_id.0,
+            at_unix_ms,
         }),
         "rate_limit_event" => {
             let info = raw.rate_limit_info.0.unwrap_or_default();
@@ -236,6 +268,7 @@ pub fn decode(line: &[u8]) -> Decoded<'_> {
             num_turns: raw.num_turns.count().unwrap_or(0),
             total_cost_usd: raw.total_cost_usd.0,
             cost_usd: raw.model_usage_since_last_result.cost_usd,
+            models: raw.model_usage_since_last_result.models.into_iter().map(model_cost).collect(),
             permission_denials: raw.permission_denials.0.len(),
         }),
         _ => return Decoded::Unknown(kind),
@@ -303,6 +336,16 @@ fn usage(tokens: raw::Tokens) -> Usage {
         cache_write_tokens: tokens.cache_creation_input_tokens.count().unwrap_or(0),
         cache_read_tokens: tokens.cache_read_input_tokens.count().unwrap_or(0),
     }
+}
+
+fn model_cost((model, told): (Cow<'_, str>, raw::OneModel)) -> ModelCost<'_> {
+    let usage = Usage {
+        input_tokens: told.input_tokens.count().unwrap_or(0),
+        output_tokens: told.output_tokens.count().unwrap_or(0),
+        cache_write_tokens: told.cache_creation_input_tokens.count().unwrap_or(0),
+        cache_read_tokens: told.cache_read_input_tokens.count().unwrap_or(0),
+    };
+    ModelCost { model, usage, cost_usd: told.cost_usd.0 }
 }
 
 fn status(number: loose::Number) -> Option<u16> {

@@ -19,6 +19,8 @@ pub(super) struct Line<'a> {
     pub(super) session_id: Text<'a>,
     #[serde(borrow)]
     pub(super) parent_tool_use_id: Text<'a>,
+    #[serde(borrow)]
+    pub(super) timestamp: Text<'a>,
     // system/init
     #[serde(borrow)]
     pub(super) model: Text<'a>,
@@ -71,7 +73,8 @@ pub(super) struct Line<'a> {
     pub(super) result: Text<'a>,
     pub(super) num_turns: Number,
     pub(super) total_cost_usd: Number,
-    pub(super) model_usage_since_last_result: ModelUsage,
+    #[serde(borrow)]
+    pub(super) model_usage_since_last_result: ModelUsage<'a>,
     pub(super) permission_denials: List<IgnoredAny>,
 }
 
@@ -137,6 +140,20 @@ pub(super) struct Partial<'a> {
     #[serde(borrow)]
     pub(super) delta: Object<PartialDelta<'a>>,
     pub(super) usage: Object<Tokens>,
+    /// In `message_start`.
+    #[serde(borrow)]
+    pub(super) message: Object<Opening<'a>>,
+}
+
+/// A message that begins.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Opening<'a> {
+    #[serde(borrow)]
+    pub(super) id: Text<'a>,
+    #[serde(borrow)]
+    pub(super) model: Text<'a>,
+    pub(super) usage: Object<Tokens>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -157,32 +174,40 @@ pub(super) struct RateLimitInfo<'a> {
     pub(super) rate_limit_type: Text<'a>,
 }
 
+/// Of one model, with names unlike those of a message's usage.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct OneModel {
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct OneModel {
+    pub(super) input_tokens: Number,
+    pub(super) output_tokens: Number,
+    pub(super) cache_read_input_tokens: Number,
+    pub(super) cache_creation_input_tokens: Number,
     #[serde(rename = "costUSD")]
-    cost_usd: Number,
+    pub(super) cost_usd: Number,
 }
 
-/// `modelUsage`, summed over its models.
+/// `modelUsage`, by model.
 #[derive(Debug, Default)]
-pub(super) struct ModelUsage {
+pub(super) struct ModelUsage<'a> {
+    pub(super) models: Vec<(Cow<'a, str>, OneModel)>,
+    /// The sum. An empty object is a statement too: nothing was spent.
     pub(super) cost_usd: Option<f64>,
 }
 
-impl<'de> Shape<'de> for ModelUsage {
-    fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        // An empty object is a statement too: nothing was spent.
+impl<'a> Shape<'a> for ModelUsage<'a> {
+    fn map<A: MapAccess<'a>>(&mut self, mut map: A) -> Result<(), A::Error> {
         let mut sum = 0.0;
-        while let Some((_, model)) = map.next_entry::<IgnoredAny, Object<OneModel>>()? {
-            sum += model.0.and_then(|model| model.cost_usd.0).unwrap_or(0.0);
+        while let Some((name, model)) = map.next_entry::<Text<'a>, Object<OneModel>>()? {
+            let model = model.0.unwrap_or_default();
+            sum += model.cost_usd.0.unwrap_or(0.0);
+            self.models.push((name.0.unwrap_or_default(), model));
         }
         self.cost_usd = Some(sum);
         Ok(())
     }
 }
 
-impl<'de> Deserialize<'de> for ModelUsage {
+impl<'de: 'a, 'a> Deserialize<'de> for ModelUsage<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         loose::read(from)
     }

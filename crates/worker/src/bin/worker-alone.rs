@@ -13,12 +13,16 @@ fn main() -> ExitCode {
         max_budget_usd: 0.0,
         cwd: ".".into(),
         prompt: None,
+        wait: false,
+        mcp: None,
         version: "0.0.0-test".to_owned(),
     };
     for argument in std::env::args().skip(1) {
         match argument.split_once('=') {
             Some(("full_auto", value)) => args.full_auto = value == "true",
             Some(("project", value)) => args.project = Some(value.to_owned()),
+            Some(("mcp", value)) => args.mcp = Some(value.into()),
+            Some(("wait", value)) => args.wait = value == "true",
             Some(("max_turns", value)) => args.max_turns = value.parse().unwrap_or(u64::MAX),
             Some(("max_budget_usd", value)) => args.max_budget_usd = value.parse().unwrap_or(f64::NAN),
             Some(("cwd", value)) => args.cwd = value.into(),

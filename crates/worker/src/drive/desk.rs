@@ -1,5 +1,7 @@
 //! Everything that a decision touches but the running CLI: the job's state, the ledger, the logs, the supervisor's ear.
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 
@@ -7,16 +9,23 @@ use os::files::Durability;
 use os::notify::Notifier;
 use os::process::Identity;
 use os::spawn::Program;
-use policy::work::{Event, Fate, Idle, Launch, Note, Phase, Reason, Session, Spent};
-use wire::claude::{Assistant, Ending, Usage};
+use policy::work::budget::Window;
+use policy::work::task::Obstacle;
+use policy::work::{Event, Fate, Idle, Launch, Note, Phase, Prompt, Reason, Session, Spent, Standing, Strikes};
+use wire::claude::{Asking, Assistant, Ending, Message, Partial, Usage};
 use wire::rlog::Entry;
 
-use crate::agent::{self, Call, INSTALL_HINT};
-use crate::job::{CliProcess, Job, Project, Status};
+use super::task::Tasks;
+use crate::agent::{self, Call, INSTALL_HINT, SERVER};
+use crate::calendar::stretches;
+use crate::job::{CliProcess, Job, Project, REMEMBERED_LOGS, Status};
 use crate::ledger::{Ledger, dollars};
 use crate::previous::end_left_behind;
+use crate::progress::Progress;
 use crate::recorder::{Recorder, local_now};
-use crate::{Environment, Exit, RunArgs, complain, names, words};
+use crate::settings::{Budgets, Settings};
+use crate::stream::SYNTHETIC;
+use crate::{Environment, Exit, RunArgs, complain, handover, names, words};
 
 /// The longest text of the CLI that is repeated on stderr and in the status line.
 const CLI_WORDS_MAX_CHARS: usize = 300;
@@ -25,10 +34,13 @@ const CLI_WORDS_MAX_CHARS: usize = 300;
 pub(super) struct Desk<'a> {
     args: &'a RunArgs,
     env: &'a Environment,
-    project: Project,
-    job: Option<Job>,
-    ledger: Option<Ledger>,
-    recorder: Recorder,
+    pub(super) settings: Settings,
+    pub(super) project: Project,
+    pub(super) job: Option<Job>,
+    pub(super) ledger: Option<Ledger>,
+    pub(super) recorder: Recorder,
+    /// Where tasks come from, if that is wanted.
+    pub(super) tasks: Option<Tasks>,
     notifier: Notifier,
     boot_id: String,
     /// One datagram for all that a step decides.
@@ -37,46 +49,64 @@ pub(super) struct Desk<'a> {
     /// What the CLI said last about itself.
     cli_words: String,
     reason: Option<Reason>,
+    /// The budgets as they stood at the last look.
+    windows: Cell<[Window; 3]>,
     /// Said once each.
     state_failed: bool,
     ledger_failed: bool,
     /// Answers without an id get one.
     nameless: u64,
     /// Of the CLI's processes.
-    mark: String,
+    pub(super) mark: String,
+    /// What the CLI that runs waits for.
+    asking: Asking,
 }
 
 impl<'a> Desk<'a> {
+    #[expect(clippy::too_many_arguments, reason = "all that the desk is made of, once")]
     pub(super) fn new(
         args: &'a RunArgs,
         env: &'a Environment,
+        settings: Settings,
         project: Project,
         job: Option<Job>,
         ledger: Option<Ledger>,
+        tasks: Option<Tasks>,
         recorder: Recorder,
         notifier: Notifier,
     ) -> Self {
         Self {
             args,
             env,
+            settings,
             project,
             job,
             ledger,
             recorder,
+            tasks,
             notifier,
             boot_id: os::clock::boot_id(),
             datagram: String::new(),
             phase: Phase::Starting,
             cli_words: String::new(),
             reason: None,
+            windows: Cell::default(),
             state_failed: false,
             ledger_failed: false,
             nameless: 0,
             mark: String::new(),
+            asking: Asking::default(),
         }
     }
 
+    /// Where the agent works.
     pub(super) fn cwd(&self) -> &Path {
+        let worktree = self.job.as_ref().and_then(|job| job.task.as_ref()?.place.worktree.as_deref());
+        worktree.unwrap_or(self.recorder.cwd())
+    }
+
+    /// Where we work.
+    pub(super) fn own_cwd(&self) -> &Path {
         self.recorder.cwd()
     }
 
@@ -103,8 +133,15 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn tell(&mut self, key: &str, value: &str) {
-        self.datagram.extend([key, "=", &value.replace('\n', " "), "\n"]);
+    /// What a person sees.
+    pub(super) fn progress(&mut self) -> &mut Progress {
+        self.recorder.progress()
+    }
+
+    pub(super) fn tell(&mut self, key: &str, value: &str) {
+        // The supervisor shows it and writes it down.
+        let value = self.recorder.redactor().text(value).replace('\n', " ");
+        self.datagram.extend([key, "=", &value, "\n"]);
     }
 
     pub(super) fn heartbeat(&mut self) {
@@ -115,6 +152,7 @@ impl<'a> Desk<'a> {
         self.phase = phase;
         self.tell("AUTOPILOT_PHASE", words::phase_token(phase));
         let spent = self.spent();
+        self.recorder.progress().phase(words::phase(phase), spent);
         let turns = if spent.turns == 1 { "turn" } else { "turns" };
         let cost = dollars(spent.cost_micros);
         let used = format!("{}; {} {turns}, ${cost:.2}", words::phase(phase), spent.turns);
@@ -129,12 +167,15 @@ impl<'a> Desk<'a> {
             }
             Note::Waiting { .. }
             | Note::Silent { .. }
+            | Note::NoServer
             | Note::Lingering
             | Note::Overshot { .. }
             | Note::FreshSession { .. }
             | Note::NothingLeft
             | Note::Blocked { .. }
             | Note::Idle(_)
+            | Note::Poisoned { .. }
+            | Note::BudgetPause { .. }
             | Note::GaveUp { .. } => text,
         };
         self.tell("STATUS", &with_cli_words);
@@ -151,18 +192,26 @@ impl<'a> Desk<'a> {
         if !self.recorder.is_open() {
             self.open_log();
         }
-        let session = self.session_for(launch.session);
-        let task = self.job.as_ref().map(|job| job.prompt.clone()).unwrap_or_default();
+        let (session, copied) = self.session_for(launch.session);
+        let record = if launch.prompt == Prompt::HandOver { self.record_of_job() } else { String::new() };
+        let number = self.job.as_ref().and_then(|job| Some(job.task.as_ref()?.id));
+        let given = self.args.prompt.as_deref().filter(|prompt| number.is_none() && !prompt.trim().is_empty());
+        let task = match given {
+            Some(prompt) => prompt.to_owned(),
+            None => self.task_in_full().or_else(|| Some(self.job.as_ref()?.prompt.clone())).unwrap_or_default(),
+        };
         self.save(Durability::Power);
         if let Some(ledger) = &mut self.ledger {
-            let written = ledger.starting(&session);
+            let written = ledger.starting(&session, number);
             self.ledger_result(written);
         }
-        let prompt = agent::prompt(launch.prompt, &task, self.args.full_auto);
+        let rejection = self.tasks.as_ref().map_or("", |tasks| &tasks.rejection);
+        let prompt = agent::prompt(launch.prompt, &task, &record, self.args.full_auto, rejection);
         let now = local_now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
         self.recorder.entry(&Entry::Start { session: &session, ts: &now });
         self.recorder.entry(&Entry::User(&prompt));
         self.cli_words.clear();
+        self.asking = Asking::default();
         let cli = match agent::find(self.env) {
             Ok(cli) => cli,
             Err(missing) => {
@@ -171,15 +220,19 @@ impl<'a> Desk<'a> {
             }
         };
         self.mark = names::uuid_v4(os::random::bytes().unwrap_or_default());
+        let database = self.project.folder().join("queue.db");
+        let mcp_config = self.args.mcp.as_deref().map(|program| agent::mcp_config(program, &database, number));
         Some(agent::program(&Call {
             cli: &cli,
             launch,
             session: &session,
+            copied: copied.as_deref(),
             prompt: &prompt,
             model: &self.args.model,
             full_auto: self.args.full_auto,
             mark: &self.mark,
             retries: self.env.cli_retries.as_deref(),
+            mcp_config: mcp_config.as_deref(),
         }))
     }
 
@@ -188,6 +241,8 @@ impl<'a> Desk<'a> {
         let path = self.recorder.path().map(Path::to_owned);
         if let Some(job) = &mut self.job {
             job.rlog = path.as_ref().map(|path| path.to_string_lossy().into_owned());
+            job.logs.splice(0..0, job.rlog.clone());
+            job.logs.truncate(REMEMBERED_LOGS);
         }
         let Some(path) = path else { return };
         self.tell("AUTOPILOT_RLOG", &path.to_string_lossy());
@@ -197,15 +252,27 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn session_for(&mut self, session: Session) -> String {
-        let Some(job) = &mut self.job else { return String::new() };
+    /// Its id, and of which it is a copy.
+    fn session_for(&mut self, session: Session) -> (String, Option<String>) {
+        let Some(job) = &mut self.job else { return (String::new(), None) };
         let known = match session {
-            Session::Fresh => None,
+            Session::Fresh | Session::Fork => None,
             Session::SameId | Session::Resume => job.session.clone(),
         };
+        let copied = job.session.take().filter(|_| session == Session::Fork);
         let session = known.unwrap_or_else(|| names::uuid_v4(os::random::bytes().unwrap_or_default()));
         job.session = Some(session.clone());
-        session
+        (session, copied)
+    }
+
+    fn record_of_job(&self) -> String {
+        handover::summary(self.job.iter().flat_map(|job| job.logs.iter().map(String::as_str)))
+    }
+
+    /// What asks whether somebody is logged in; `None` if there is no CLI.
+    pub(super) fn probe(&mut self) -> Option<Program> {
+        self.mark = names::uuid_v4(os::random::bytes().unwrap_or_default());
+        agent::find(self.env).ok().map(|cli| agent::probe(&cli, &self.mark))
     }
 
     /// The CLI could not be executed.
@@ -251,6 +318,12 @@ impl<'a> Desk<'a> {
                 Err(error) => self.status(&format!("cannot look for what the CLI left behind: {error}")),
             }
         }
+        if std::mem::take(&mut self.asking).is_under_way()
+            && let Some(ledger) = &mut self.ledger
+        {
+            let written = ledger.unanswered();
+            self.ledger_result(written);
+        }
         if let Some(job) = &mut self.job {
             job.cli = None;
         }
@@ -260,13 +333,47 @@ impl<'a> Desk<'a> {
     // ---- the job and its log
 
     pub(super) fn settle(&mut self, fate: Fate) {
+        if fate == Fate::Done && !self.settle_task(None) {
+            return;
+        }
         if let Some(job) = &mut self.job {
             job.status = match fate {
                 Fate::Done => Status::Done,
-                Fate::Unfinished => Status::Unfinished,
+                Fate::Unfinished | Fate::Poisoned => Status::Unfinished,
             };
         }
         self.save(Durability::Power);
+    }
+
+    /// Sets the task aside. It is over for us.
+    pub(super) fn block(&mut self, obstacle: &Obstacle) {
+        if !self.settle_task(Some(obstacle)) {
+            return;
+        }
+        if let Some(job) = &mut self.job {
+            job.status = Status::Done;
+        }
+        self.save(Durability::Power);
+    }
+
+    /// For the worker after this one. The loop's clock ends with the machine.
+    pub(super) fn keep(&mut self, standing: Standing) {
+        let (wall_ms, now_ms) = (os::clock::wall_ms(), os::clock::boottime_ms());
+        if let Some(job) = &mut self.job {
+            (job.failures, job.strikes) = (standing.failures, standing.strikes.0);
+            job.limit_until_unix_ms =
+                standing.limit_until_ms.map(|at_ms| wall_ms.saturating_add(at_ms.saturating_sub(now_ms)));
+        }
+        self.save(Durability::Process);
+    }
+
+    /// What the worker before this one has kept.
+    pub(super) fn standing(&self) -> Standing {
+        let (wall_ms, now_ms) = (os::clock::wall_ms(), os::clock::boottime_ms());
+        let Some(job) = &self.job else { return Standing::default() };
+        let left_ms = job.limit_until_unix_ms.and_then(|at_ms| at_ms.checked_sub(wall_ms));
+        let limit_until_ms = left_ms.map(|left_ms| now_ms.saturating_add(left_ms));
+        Standing { failures: job.failures, strikes: Strikes(job.strikes), limit_until_ms }
     }
 
     pub(super) fn close(&mut self, reason: Reason) {
@@ -287,7 +394,7 @@ impl<'a> Desk<'a> {
         self.save(Durability::Process);
     }
 
-    fn save(&mut self, durability: Durability) {
+    pub(super) fn save(&mut self, durability: Durability) {
         let Some(job) = &self.job else { return };
         match self.project.save(job, durability) {
             Ok(()) => self.state_failed = false,
@@ -313,7 +420,28 @@ impl<'a> Desk<'a> {
         self.recorder.event(line);
     }
 
+    /// What the CLI says of its servers as it comes up: `false` if ours is not among those that it has, and has to be.
+    pub(super) fn has_server(&mut self, servers: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
+        if self.args.mcp.is_none() {
+            return true;
+        }
+        let ours = servers.iter().find(|(name, _)| name == SERVER).map_or("missing", |(_, status)| &**status);
+        // `pending`: it is started while the session goes on.
+        if matches!(ours, "connected" | "pending") {
+            return true;
+        }
+        // A prompt of its own can do without the queue's tools.
+        let is_task = self.job.as_ref().is_some_and(|job| job.task.is_some());
+        if is_task {
+            self.cli_said(&format!("MCP server {SERVER}: {ours}"));
+        } else if ours == "missing" {
+            self.status(&format!("MCP server {SERVER}: {ours}"));
+        }
+        !is_task
+    }
+
     pub(super) fn cli_said(&mut self, text: &str) {
+        let text = self.recorder.redactor().text(text);
         let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
         self.cli_words = line.chars().filter(|char| !char.is_control()).take(CLI_WORDS_MAX_CHARS).collect();
     }
@@ -321,13 +449,47 @@ impl<'a> Desk<'a> {
     // ---- what is used up
 
     pub(super) fn spent(&self) -> Spent {
-        self.ledger.as_ref().map(Ledger::spent).unwrap_or_default()
+        let Some(ledger) = &self.ledger else { return Spent::default() };
+        if self.settings.budget == Budgets::default() {
+            return ledger.spent();
+        }
+        let (wall_ms, loop_ms) = (os::clock::wall_ms(), os::clock::boottime_ms());
+        let to_loop = |at_ms: u64| loop_ms.saturating_add(at_ms.saturating_sub(wall_ms));
+        let stretches = stretches(wall_ms, &jiff::tz::TimeZone::system());
+        // Unreadable: the budgets of the last look hold.
+        let windows = ledger.windows(self.settings.budget, stretches, to_loop).unwrap_or(self.windows.get());
+        self.windows.set(windows);
+        Spent { windows, ..ledger.spent() }
+    }
+
+    /// The database was written to, by us or by somebody else.
+    pub(super) fn database_changed(&mut self) {
+        if let Some(ledger) = &mut self.ledger {
+            let read = ledger.look_for_reset();
+            self.ledger_result(read);
+        }
+    }
+
+    /// Where the database is.
+    pub(super) fn folder(&self) -> &Path {
+        self.project.folder()
+    }
+
+    pub(super) fn seen(&mut self, message: &Message<'_>) {
+        self.asking.see(message);
+    }
+
+    pub(super) fn begun(&mut self, id: &str, opening: &Partial<'_>) {
+        let Some(ledger) = &mut self.ledger else { return };
+        let model = opening.model.as_deref().unwrap_or_default();
+        let written = ledger.begun(id, model, opening.parent.is_none(), opening.usage.unwrap_or_default());
+        self.ledger_result(written);
     }
 
     pub(super) fn answered(&mut self, assistant: &Assistant<'_>) -> bool {
         let Some(ledger) = &mut self.ledger else { return false };
         let model = assistant.model.as_deref().unwrap_or_default();
-        if model == "<synthetic>" {
+        if model == SYNTHETIC {
             return false;
         }
         let nameless;
@@ -358,12 +520,12 @@ impl<'a> Desk<'a> {
 
     pub(super) fn cost(&mut self, ending: &Ending<'_>) {
         if let Some(ledger) = &mut self.ledger {
-            let written = ledger.result(ending.cost_usd, ending.total_cost_usd);
+            let written = ledger.result(ending);
             self.ledger_result(written);
         }
     }
 
-    fn ledger_result(&mut self, written: io::Result<()>) {
+    fn ledger_result(&mut self, written: Result<(), queue::Error>) {
         match written {
             Ok(()) => self.ledger_failed = false,
             Err(error) if !self.ledger_failed => {
@@ -379,6 +541,7 @@ impl<'a> Desk<'a> {
 
     /// The last words, for whoever started us.
     pub(super) fn farewell(&mut self, exit: Exit) {
+        self.recorder.progress().end();
         self.notifier.send(&format!("STOPPING=1\nSTATUS=ended: {}", exit.meaning()));
         let Some((sentence, hint)) = self.reason.and_then(|reason| words::farewell(reason, exit, &self.cli_words))
         else {

@@ -1,7 +1,8 @@
 #!/bin/sh
 # A stand-in for the Claude CLI: notes how it was called and plays the scene of this call (scene-N, else scene).
 n=$(( $(cat "$STANDIN/count" 2>/dev/null || echo 0) + 1 ))
-echo $n > "$STANDIN/count"
+# Whole or not at all: a test may look while it is written.
+echo $n > "$STANDIN/count.$$" && mv "$STANDIN/count.$$" "$STANDIN/count"
 for argument in "$@"; do printf '%s\n' "$argument"; done > "$STANDIN/argv-$n"
 env > "$STANDIN/env-$n"
 date +%s%N > "$STANDIN/time-$n"

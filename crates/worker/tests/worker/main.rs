@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage up has failed")]
 
+mod secrets;
 mod stage;
+mod tasks;
 
 use std::fs;
 
@@ -308,7 +310,10 @@ fn a_supervised_worker_does_not_do_a_job_twice_but_a_person_may() {
     assert_code(&stage.run(&["prompt=x"]), 0);
     assert_eq!(stage.calls(), 2);
     assert!(stage.flag(2, "--session-id").is_some(), "a new session");
-    assert_code(&stage.run(&[]), 2);
+    // The supervised one has made the project, so that whoever makes a task here means it.
+    let ending = stage.run(&[]);
+    assert_code(&ending, 0);
+    assert!(ending.stdout.contains("no task is ready"), "{ending:?}");
 }
 
 #[test]
@@ -397,18 +402,42 @@ fn a_refused_login_needs_a_person() {
 }
 
 #[test]
+fn ctrl_c_that_reaches_the_cli_first_is_no_death_of_the_cli() {
+    let stage = Stage::new("init; (sleep 0.03; kill -INT $PPID) & kill -INT $$; hang");
+    assert_code(&stage.run(&["prompt=x"]), 130);
+    assert_eq!(ends(&stage.logs()[0]), ["interrupted"]);
+}
+
+#[test]
+fn a_limit_in_the_clis_own_words_is_waited_for_even_if_it_ends_well() {
+    let words = "Claude AI usage limit reached|1964352400";
+    let said = format!(
+        "printf '%s\\n' '{{\"type\":\"assistant\",\"message\":{{\"id\":\"m\",\"model\":\"<synthetic>\",\"content\":[{{\"type\":\"text\",\"text\":\"{words}\"}}]}}}}'"
+    );
+    for end in [format!("ok '{words}'"), "exit 1".to_owned()] {
+        let mut stage = Stage::new(&format!("init; {said}; {end}"));
+        stage.supervised = true;
+        let worker = stage.start(&["prompt=x"]);
+        stage.wait_for("AUTOPILOT_PHASE=limit");
+        worker.send(Send::Term);
+        assert_code(&worker.wait(), 143);
+        assert_eq!(stage.calls(), 1, "{end}");
+    }
+}
+
+#[test]
 fn turns_and_budget_hold_over_restarts() {
     let stage = Stage::new(
         "init; call a; returned a; call b; returned b; \
-         until grep -q m1-2 $STANDIN/../home/projects/p/ledger.jsonl; do sleep 0.02; done; kill -9 $PPID; hang",
+         until grep -rqs t1-1.*tool_result docs/logs; do sleep 0.02; done; kill -9 $PPID; hang",
     );
     assert_eq!(stage.run(&["prompt=x", "max_turns=3", "max_budget_usd=0.01"]).code, None);
     stage.scene(2, "init; call c; returned c; say more; ok more");
     let ending = stage.run(&["prompt=x", "max_turns=3", "max_budget_usd=0.01"]);
     assert_code(&ending, 10);
     assert_eq!(stage.flag(2, "--max-turns").as_deref(), Some("1"));
-    // Two answers of 100 tokens in and 10 out, priced: 2 × 450 millionths.
-    assert_eq!(stage.flag(2, "--max-budget-usd").as_deref(), Some("0.009100"));
+    // Two answers of 100 tokens in and 10 out, and the third request, whose answer nobody saw: 3 × 450 millionths.
+    assert_eq!(stage.flag(2, "--max-budget-usd").as_deref(), Some("0.008650"));
     assert_eq!(ends(&stage.logs()[1]), ["turns"]);
     assert!(ending.stderr.contains("hint: run it again with a larger --max-turns"), "{}", ending.stderr);
     let ending = stage.run(&["prompt=x", "max_turns=9", "max_budget_usd=0.001"]);
@@ -448,4 +477,45 @@ fn a_flood_on_both_pipes_is_read_to_its_end() {
     );
     assert_code(&stage.run(&["prompt=x"]), 0);
     assert!(stage.logs()[0].contains("\na: line 2999\n"));
+}
+
+#[test]
+fn a_budget_for_the_day_pauses_and_says_until_when_and_a_reset_ends_the_pause() {
+    let mut stage = Stage::new(WORK);
+    stage.supervised = true;
+    fs::write(stage.cwd().join("autopilot.toml"), "[budget]\ndaily = 0.0005\nmonthly = 9\n").unwrap();
+    stage.scene(1, "init; call a; returned a; say more; ok more");
+    let worker = stage.start(&["prompt=x", "max_budget_usd=5"]);
+    let status = stage.wait_for("budget of $0.00 is used up");
+    assert!(status.contains("AUTOPILOT_PHASE=limit") && status.contains("; going on at "), "{status}");
+    assert_eq!(stage.flag(1, "--max-budget-usd").as_deref(), Some("0.000500"));
+    assert_eq!(stage.calls(), 1);
+    let mut queue = queue::Queue::open(&stage.project_file("queue.db")).unwrap();
+    queue.reset_budget(os::clock::wall_ms()).unwrap();
+    stage.wait_for("STATUS=the job is done");
+    assert_eq!(stage.calls(), 2);
+    assert_eq!(stage.flag(2, "--resume"), stage.flag(1, "--session-id"));
+    worker.send(Send::Term);
+    assert_code(&worker.wait(), 143);
+}
+
+#[test]
+fn half_of_the_settings_are_none() {
+    let stage = Stage::new(WORK);
+    fs::write(stage.cwd().join("autopilot.toml"), "[budget]\ndayly = 1\n").unwrap();
+    let ending = stage.run(&["prompt=x"]);
+    assert_code(&ending, 2);
+    assert!(ending.stderr.contains("autopilot.toml:2: unknown field `dayly`"), "{}", ending.stderr);
+    assert_eq!(stage.calls(), 0);
+}
+
+#[test]
+fn a_damaged_database_stops_the_start_and_is_left_alone() {
+    let stage = Stage::new(WORK);
+    fs::create_dir_all(stage.project_file("")).unwrap();
+    fs::write(stage.project_file("queue.db"), [b'x'; 5_000]).unwrap();
+    let ending = stage.run(&["prompt=x"]);
+    assert_code(&ending, 1);
+    assert!(ending.stderr.contains("is damaged: ") && ending.stderr.contains("\nhint: "), "{}", ending.stderr);
+    assert_eq!((stage.calls(), fs::read(stage.project_file("queue.db")).unwrap()), (0, vec![b'x'; 5_000]));
 }

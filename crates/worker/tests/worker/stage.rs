@@ -63,6 +63,22 @@ impl Stage {
         self.folder.path().join("cwd")
     }
 
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// All that was said to the supervisor and not looked at yet.
+    pub(crate) fn all_said(&self) -> String {
+        self.notify.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 65_536];
+        let mut said = String::new();
+        while let Ok(bytes) = self.notify.recv(&mut buffer) {
+            said.push_str(&String::from_utf8_lossy(&buffer[..bytes]));
+            said.push('\n');
+        }
+        said
+    }
+
     pub(crate) fn project_file(&self, name: &str) -> PathBuf {
         self.folder.path().join("home/projects/p").join(name)
     }

@@ -7,12 +7,18 @@ use super::{complaints, inputs, loaded, refuses};
 fn a_wrong_type_names_line_key_and_fix() {
     for (line, expected) in [
         ("initial_backoff_ms = \"1s\"", "initial_backoff_ms wants milliseconds, found \"1s\"\n  write 1000"),
-        ("initial_backoff_ms = \"soon\"", "initial_backoff_ms wants milliseconds, found \"soon\""),
+        (
+            "initial_backoff_ms = \"soon\"",
+            "initial_backoff_ms wants milliseconds, found \"soon\"\n  the default is 1000",
+        ),
         ("initial_backoff_ms = 1000.0", "initial_backoff_ms wants milliseconds, found 1000.0\n  write 1000"),
-        ("initial_backoff_ms = 1000.5", "initial_backoff_ms wants milliseconds, found 1000.5"),
-        ("initial_backoff_ms = true", "initial_backoff_ms wants milliseconds, found true"),
-        ("initial_backoff_ms = [1]", "initial_backoff_ms wants milliseconds, found [1]"),
-        ("initial_backoff_ms = 1979-05-27", "initial_backoff_ms wants milliseconds, found 1979-05-27"),
+        ("initial_backoff_ms = 1000.5", "initial_backoff_ms wants milliseconds, found 1000.5\n  the default is 1000"),
+        ("initial_backoff_ms = true", "initial_backoff_ms wants milliseconds, found true\n  the default is 1000"),
+        ("initial_backoff_ms = [1]", "initial_backoff_ms wants milliseconds, found [1]\n  the default is 1000"),
+        (
+            "initial_backoff_ms = 1979-05-27",
+            "initial_backoff_ms wants milliseconds, found 1979-05-27\n  the default is 1000",
+        ),
         ("backoff_multiplier = \"2\"", "backoff_multiplier wants a number, found \"2\"\n  write 2"),
         (
             "max_consecutive_restarts = \"10\"",
@@ -35,7 +41,10 @@ fn a_wrong_type_names_line_key_and_fix() {
             "containment wants \"auto\", \"cgroup2\", \"cgroup1\", \"subreaper\" or \"group\", found \"cgroups2\"\n  write \"cgroup2\"",
         ),
         ("memory.kill_names = \"node\"", "kill_names wants a list of names, found \"node\"\n  write [\"node\"]"),
-        ("memory.kill_names = [1]", "kill_names wants a list of names, found [1]"),
+        (
+            "memory.kill_names = [1]",
+            "kill_names wants a list of names, found [1]\n  the default is [\"node\", \"claude\", \"bun\", \"deno\"]",
+        ),
         (
             "memory.min_available_bytes = \"2 GB\"",
             "min_available_bytes wants bytes, found \"2 GB\"\n  write 2147483648",
@@ -49,10 +58,13 @@ fn a_wrong_type_names_line_key_and_fix() {
 fn a_number_out_of_range_names_the_range() {
     let to_limit = "to 31622400000 (366 d)";
     for (line, expected) in [
-        ("restart.max_backoff_ms = -1", format!("max_backoff_ms wants milliseconds from 0 {to_limit}, found -1")),
+        (
+            "restart.max_backoff_ms = -1",
+            format!("max_backoff_ms wants milliseconds from 0 {to_limit}, found -1\n  the default is 300000"),
+        ),
         (
             "restart.stop_timeout_ms = 31622400001",
-            format!("stop_timeout_ms wants milliseconds from 0 {to_limit}, found 31622400001"),
+            format!("stop_timeout_ms wants milliseconds from 0 {to_limit}, found 31622400001\n  the default is 10000"),
         ),
         (
             "restart.stall_timeout_ms = 99999999999999999999999999999999999999999",
@@ -62,13 +74,28 @@ fn a_number_out_of_range_names_the_range() {
         ),
         (
             "restart.initial_backoff_ms = nan",
-            format!("initial_backoff_ms wants milliseconds from 0 {to_limit}, found nan"),
+            format!("initial_backoff_ms wants milliseconds from 0 {to_limit}, found nan\n  the default is 1000"),
         ),
-        ("memory.poll_interval_ms = 0", format!("poll_interval_ms wants milliseconds from 1 {to_limit}, found 0")),
-        ("restart.backoff_multiplier = 0.5", "backoff_multiplier wants a number from 1 to 1000, found 0.5".to_owned()),
-        ("restart.backoff_multiplier = 0", "backoff_multiplier wants a number from 1 to 1000, found 0".to_owned()),
-        ("restart.backoff_multiplier = nan", "backoff_multiplier wants a number from 1 to 1000, found nan".to_owned()),
-        ("restart.backoff_multiplier = inf", "backoff_multiplier wants a number from 1 to 1000, found inf".to_owned()),
+        (
+            "memory.poll_interval_ms = 0",
+            format!("poll_interval_ms wants milliseconds from 1 {to_limit}, found 0\n  the default is 5000"),
+        ),
+        (
+            "restart.backoff_multiplier = 0.5",
+            "backoff_multiplier wants a number from 1 to 1000, found 0.5\n  the default is 2.0".to_owned(),
+        ),
+        (
+            "restart.backoff_multiplier = 0",
+            "backoff_multiplier wants a number from 1 to 1000, found 0\n  the default is 2.0".to_owned(),
+        ),
+        (
+            "restart.backoff_multiplier = nan",
+            "backoff_multiplier wants a number from 1 to 1000, found nan\n  the default is 2.0".to_owned(),
+        ),
+        (
+            "restart.backoff_multiplier = inf",
+            "backoff_multiplier wants a number from 1 to 1000, found inf\n  the default is 2.0".to_owned(),
+        ),
         (
             "max_budget = -1.0",
             "max_budget wants dollars from 0 to 1000000000, found -1.0\n  0 means no limit".to_owned(),
@@ -87,7 +114,10 @@ fn a_number_out_of_range_names_the_range() {
             "max_restarts_per_hour wants a whole number from 0 to 4294967295, found 4294967296\n  0 means off"
                 .to_owned(),
         ),
-        ("output.max_files = 0", "max_files wants a whole number from 1 to 1000, found 0".to_owned()),
+        (
+            "output.max_files = 0",
+            "max_files wants a whole number from 1 to 1000, found 0\n  the default is 5".to_owned(),
+        ),
     ] {
         refuses(line, &format!("daemon.toml:1: {expected}"));
     }
@@ -132,6 +162,9 @@ fn texts_that_cannot_be_arguments_are_refused() {
         refuses(line, &format!("daemon.toml:1: {expected}"));
     }
     loaded("prompt = \"\"\"\nfirst\n\tsecond\n\"\"\"");
+    loaded(&format!("prompt = \"{}\"", "x".repeat(100_000)));
+    let text = complaints(load(&inputs(&format!("prompt = \"{}\"", "x".repeat(100_001)))));
+    assert!(text.contains("prompt wants text of at most 100000 bytes"), "{text}");
 }
 
 #[test]
@@ -160,7 +193,7 @@ fn broken_syntax_names_the_line() {
     let text = complaints(load(&inputs("model = \"opus\"\n[memory\npoll_interval_ms = 5\n")));
     assert!(text.starts_with("daemon.toml:2: "), "{text}");
     let text = complaints(load(&inputs("model = \"a\"\nmodel = \"b\"\n")));
-    assert_eq!(text, "daemon.toml:2: duplicate key");
+    assert_eq!(text, "daemon.toml:2: duplicate key model\n  keep one of them");
 }
 
 #[test]
@@ -169,8 +202,8 @@ fn every_fault_of_a_file_is_named_in_the_order_of_its_lines() {
         "modle = \"x\"\n[restart]\nstall_timeout_ms = \"5m\"\nmax_backoff_ms = -1\n[memory]\npoll_interval_ms = 0\n",
         "daemon.toml:1: unknown key modle\n  write model\n\
          daemon.toml:3: stall_timeout_ms wants milliseconds, found \"5m\"\n  write 300000\n\
-         daemon.toml:4: max_backoff_ms wants milliseconds from 0 to 31622400000 (366 d), found -1\n\
-         daemon.toml:6: poll_interval_ms wants milliseconds from 1 to 31622400000 (366 d), found 0",
+         daemon.toml:4: max_backoff_ms wants milliseconds from 0 to 31622400000 (366 d), found -1\n  the default is 300000\n\
+         daemon.toml:6: poll_interval_ms wants milliseconds from 1 to 31622400000 (366 d), found 0\n  the default is 5000",
     );
 }
 
@@ -268,8 +301,14 @@ fn a_wrong_variable_is_named_by_its_name() {
     for (value, expected) in [
         ("5m", "AUTOPILOT_STALL_TIMEOUT_MS wants milliseconds, found \"5m\"\n  AUTOPILOT_STALL_TIMEOUT_MS=300000"),
         ("-5", "AUTOPILOT_STALL_TIMEOUT_MS wants milliseconds from 0 to 31622400000 (366 d), found -5\n  0 means off"),
-        ("1e3", "AUTOPILOT_STALL_TIMEOUT_MS wants milliseconds, found \"1e3\""),
-        ("nan", "AUTOPILOT_STALL_TIMEOUT_MS wants milliseconds, found \"nan\""),
+        (
+            "1e3",
+            "AUTOPILOT_STALL_TIMEOUT_MS wants milliseconds, found \"1e3\"\n  AUTOPILOT_STALL_TIMEOUT_MS=300000 is the default",
+        ),
+        (
+            "nan",
+            "AUTOPILOT_STALL_TIMEOUT_MS wants milliseconds, found \"nan\"\n  AUTOPILOT_STALL_TIMEOUT_MS=300000 is the default",
+        ),
     ] {
         let mut inputs = inputs("");
         inputs.environment.stall_timeout_ms = Some(value.into());

@@ -1,0 +1,58 @@
+//! The commands that show the record. What the logs say is `worker::record`'s to find; here it becomes words and colours.
+
+pub(crate) mod analyze;
+pub(crate) mod apm;
+pub(crate) mod compare;
+pub(crate) mod log;
+pub(crate) mod logs;
+pub(crate) mod replay;
+mod words;
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use worker::record::{self, Log, NotFound, Paint};
+
+use crate::cli::record::Place;
+use crate::cli::report::{Exit, Failure};
+
+/// For stdout: coloured in a terminal, unless `NO_COLOR` is set (https://no-color.org) or the terminal can't.
+fn paint() -> Paint {
+    let variables = worker::Environment::from_variables(std::env::vars_os());
+    Paint::new(io::stdout().is_terminal() && variables.colour())
+}
+
+fn project(place: &Place) -> Result<PathBuf, Failure> {
+    match &place.cwd {
+        Some(cwd) => Ok(cwd.clone()),
+        None => std::env::current_dir()
+            .map_err(|error| Failure::new(Exit::Internal, format!("cannot tell the current directory: {error}"))),
+    }
+}
+
+fn choose(place: &Place, run: Option<&str>) -> Result<Log, Failure> {
+    record::choose(&project(place)?, run).map_err(|error| not_found(&error))
+}
+
+fn not_found(error: &NotFound) -> Failure {
+    let failure = Failure::new(Exit::Usage, error);
+    match error {
+        NotFound::NoLogs(_) => failure.hint("change to the project's folder, or name it with --cwd"),
+        NotFound::Nobody(_) => failure.hint("autopilot log --list shows all there are"),
+        NotFound::Several { .. } => failure.hint("give more of its name"),
+        NotFound::Unreadable { .. } => failure,
+    }
+}
+
+fn unreadable(log: &Log, error: &io::Error) -> Failure {
+    Failure::new(Exit::Internal, format!("cannot read {}: {error}", log.path.display()))
+}
+
+/// Somebody who closed the pipe wants no more; that is no failure.
+fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(Exit::Internal, format!("cannot write to stdout: {error}"))),
+    }
+}

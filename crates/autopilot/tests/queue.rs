@@ -1,0 +1,178 @@
+//! `autopilot project` and `autopilot issue`, as a user and a script see them.
+
+use std::process::Output;
+
+use testkit::home;
+use testkit::home::Home;
+
+/// What a command says on stdout; it has to succeed.
+#[track_caller]
+fn said(home: &Home, args: &[&str]) -> String {
+    let output = home.autopilot(args);
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// What it says on stderr when it refuses, with its exit code.
+#[track_caller]
+fn refused(home: &Home, args: &[&str], code: i32) -> String {
+    let Output { status, stdout, stderr } = home.autopilot(args);
+    let stderr = String::from_utf8(stderr).expect("text");
+    assert_eq!((status.code(), stdout.as_slice()), (Some(code), &b""[..]), "{args:?}: {stderr}");
+    assert!(stderr.starts_with("error: ") && stderr.contains("\nhint: "), "{args:?}: {stderr}");
+    stderr
+}
+
+fn json(home: &Home, args: &[&str]) -> serde_json::Value {
+    serde_json::from_str(&said(home, args)).expect("JSON")
+}
+
+#[test]
+fn a_task_lives_from_its_creation_to_its_removal() {
+    let home = home!();
+    assert!(refused(&home, &["issue", "list"], 2).contains("no project here"));
+    let create =
+        ["issue", "create", "Fix the login", "-d", "It fails\non Mondays", "--priority", "high", "--type", "bug"];
+    assert_eq!(said(&home, &create), "#1 Fix the login\n");
+    assert_eq!(said(&home, &["issue", "create", "Release", "--needs", "#1"]), "#2 Release\n");
+    assert_eq!(
+        said(&home, &["issue", "list"]),
+        "    state    priority  type  title\n\
+         #1  ready    high      bug   Fix the login\n\
+         #2  waiting  medium    task  Release (needs #1)\n"
+    );
+    said(&home, &["issue", "edit", "2", "--title", "Ship it", "--needs", ""]);
+    said(&home, &["issue", "block", "2", "no ship"]);
+    assert!(said(&home, &["issue", "show", "2"]).contains("reason    no ship\n"));
+    said(&home, &["issue", "unblock", "2"]);
+    assert!(said(&home, &["issue", "claim"]).starts_with("#1 Fix the login is yours until "));
+    assert_eq!(json(&home, &["issue", "list", "--json"])["tasks"][0]["state"], "claimed");
+    assert!(refused(&home, &["issue", "remove", "1"], 6).contains("being worked on by"));
+    said(&home, &["issue", "release", "1"]);
+    assert_eq!(said(&home, &["issue", "complete", "1"]), "#1 done\n");
+    assert_eq!(said(&home, &["issue", "complete", "1"]), "#1 was done already\n");
+    assert!(!said(&home, &["issue", "list"]).contains("login"));
+    assert!(said(&home, &["issue", "list", "--all"]).contains("#1  done"));
+    assert_eq!(said(&home, &["issue", "reopen", "1"]), "#1 is open again\n");
+    assert_eq!(said(&home, &["issue", "remove", "1", "2"]), "removed #1, #2\n");
+    assert_eq!(said(&home, &["issue", "list"]), "no tasks; `autopilot issue create \"…\"` makes one\n");
+    assert!(refused(&home, &["issue", "show", "1"], 2).contains("no task #1"));
+    assert_eq!(home.autopilot(["issue", "show", "x"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_project_is_found_by_its_name_and_from_its_folder() {
+    let home = home!();
+    let folder = home.repository();
+    let folder = folder.to_str().expect("text");
+    assert!(said(&home, &["project", "create", "shop"]).starts_with("made the project shop in "));
+    refused(&home, &["project", "create", "shop"], 6);
+    std::fs::create_dir(home.repository().join("sub")).expect("make a folder");
+    let mut command = home.command(home.autopilot_path());
+    command.args(["issue", "create", "From below"]).current_dir(home.repository().join("sub"));
+    assert_eq!(home.start("below", command).wait_for_code(testkit::home::DEADLINE), 0);
+    assert_eq!(json(&home, &["project", "show", "--json"])["tasks"]["ready"], 1);
+    assert_eq!(json(&home, &["issue", "-p", "shop", "list", "--json"])["tasks"][0]["title"], "From below");
+    assert!(said(&home, &["project", "list"]).contains(folder));
+    assert!(refused(&home, &["issue", "list", "--project", "other"], 2).contains("no project other"));
+    refused(&home, &["project", "remove", "shop"], 6);
+    assert_eq!(said(&home, &["project", "remove", "shop", "--yes"]), "removed the project shop with 1 task\n");
+    assert_eq!(said(&home, &["project", "list"]), "no projects; `autopilot project create` makes one\n");
+}
+
+#[test]
+fn tasks_come_from_files_and_go_into_files() {
+    let home = home!();
+    std::fs::write(home.repository().join("plan.md"), "## Build\n\nAll of it.\n\n## Test\n- priority: urgent\n")
+        .expect("write");
+    assert_eq!(said(&home, &["issue", "import", "plan.md"]), "#1 Build\n#2 Test\n");
+    for (file, back) in [("out.json", "issue import out.json -p again"), ("out.md", "issue import out.md -p more")] {
+        assert_eq!(said(&home, &["issue", "export", file]), format!("wrote 2 tasks to {file}\n"));
+        said(&home, &back.split(' ').collect::<Vec<_>>());
+    }
+    let exported = said(&home, &["issue", "export", "-p", "more", "--format", "json"]);
+    assert_eq!(exported, said(&home, &["issue", "export", "-p", "again", "--format", "json"]));
+    assert_eq!(exported, home.read("out.json"));
+    std::fs::write(home.repository().join("bad.md"), "## A\n- type: wish\n").expect("write");
+    let stderr = refused(&home, &["issue", "import", "bad.md"], 2);
+    assert!(stderr.contains("bad.md: line 2: `wish` is none of task, bug, feature"), "{stderr}");
+}
+
+#[test]
+fn an_agents_tools_speak_the_protocol_and_refuse_in_words() {
+    let home = home!();
+    said(&home, &["issue", "create", "First"]);
+    let call = |id: u32, tool: &str, arguments: serde_json::Value| serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": tool, "arguments": arguments } });
+    let client = serde_json::json!({ "name": "test", "version": "1" });
+    let hello = serde_json::json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client });
+    let lines = [
+        serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello }),
+        serde_json::json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }),
+        call(2, "issue_create", serde_json::json!({ "title": "Second", "type": "bug", "needs": [1] })),
+        call(3, "issue_update", serde_json::json!({ "id": 1, "needs": [2] })),
+        call(4, "issue_create", serde_json::json!({ "title": "x", "priority": "soon" })),
+        call(5, "issue_complete", serde_json::json!({ "id": 1 })),
+        call(6, "issue_block", serde_json::json!({ "id": 2, "reason": "no key" })),
+        call(7, "issue_get", serde_json::json!({ "id": 2 })),
+        call(8, "issue_ready", serde_json::json!({})),
+    ];
+    let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(home.repository().join("input"), input).expect("write");
+    // It answers all that it was asked, although its input has ended by then.
+    let output =
+        home.command("sh").args(["-c", "exec \"$0\" mcp --task 1 < input"]).arg(home.autopilot_path()).output();
+    let output = output.expect("run it");
+    assert!(output.status.success(), "{output:?}");
+    let answers: std::collections::BTreeMap<u64, serde_json::Value> = String::from_utf8(output.stdout)
+        .expect("text")
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+        .map(|answer| (answer["id"].as_u64().expect("an id"), answer["result"].clone()))
+        .collect();
+    let words = |id: u64| answers[&id]["content"][0]["text"].as_str().expect("text").to_owned();
+    assert_eq!(answers[&1]["serverInfo"]["name"], "autopilot");
+    for (id, refused, expected) in [
+        (2, false, "\"title\": \"Second\""),
+        (3, true, "#1 would wait for itself: #1 → #2 → #1"),
+        (4, true, "`soon` is none of urgent, high, medium, low"),
+        (5, true, "end your last message with the line AUTOPILOT: DONE"),
+        (6, false, "\"reason\": \"no key\""),
+        (7, false, "\"state\": \"blocked\""),
+        (8, false, "\"title\": \"First\""),
+    ] {
+        assert_eq!(answers[&id]["isError"].as_bool().unwrap_or(false), refused, "{id}: {}", words(id));
+        assert!(words(id).contains(expected), "{id}: {}", words(id));
+    }
+}
+
+#[test]
+fn a_budget_is_shown_against_what_was_spent() {
+    let home = home!();
+    assert!(refused(&home, &["budget"], 2).contains("no project here"));
+    said(&home, &["project", "create"]);
+    std::fs::write(home.repository().join("autopilot.toml"), "[budget]\nweekly = 20.0\n").expect("write");
+    let shown = said(&home, &["budget"]);
+    assert!(shown.contains("this week   $0.00  $20.00    $20.00 left\n"), "{shown}");
+    assert_eq!(json(&home, &["budget", "show", "--json"])["stretches"][0]["limit_usd"], serde_json::Value::Null);
+    assert!(said(&home, &["budget", "reset"]).contains("counts afresh"));
+    assert!(said(&home, &["budget"]).contains("since "));
+    std::fs::write(home.repository().join("autopilot.toml"), "[budget]\nweekly = -1\n").expect("write");
+    assert!(refused(&home, &["budget"], 5).contains("autopilot.toml:2: "));
+}
+
+#[test]
+fn a_database_that_is_damaged_or_of_a_later_version_is_named_and_left_alone() {
+    let home = home!();
+    said(&home, &["project", "create", "shop"]);
+    let path = home.path().join("projects/shop/queue.db");
+    let database = std::fs::read(&path).expect("read");
+    // The 4 bytes at 60 are PRAGMA user_version: https://sqlite.org/fileformat.html
+    let mut later = database.clone();
+    later[60..64].copy_from_slice(&[0, 0, 3, 0xe7]);
+    for (bytes, words) in [(later, "later version"), (vec![b'x'; 5_000], "damaged")] {
+        std::fs::write(&path, &bytes).expect("write");
+        let stderr = refused(&home, &["issue", "-p", "shop", "list"], 1);
+        assert!(stderr.contains(words) && stderr.contains("queue.db"), "{stderr}");
+        assert_eq!(std::fs::read(&path).expect("read"), bytes);
+    }
+}

@@ -1,0 +1,128 @@
+//! What the daemon has seen of the run that goes on, kept in the run's folder for the daemon after it: a worker says only
+//! once that it is ready, and which log is its own.
+//!
+//! Written when one of those changes, which is rare; the times of its signs of life only at an end on purpose. A daemon that
+//! is killed leaves none, and the silence of its worker begins anew.
+
+use std::path::PathBuf;
+
+use os::files::{Durability, write_atomic};
+use policy::supervisor::{Command, Event, Reason, Recalled, RunId, State};
+use wire::handover::{self, Seen};
+
+use crate::drive::Daemon;
+use crate::said::Doing;
+use crate::seal;
+use crate::secrets;
+use crate::text;
+
+/// An extension that is asked for anew with every heartbeat is kept only when it has grown by so much.
+const EXTENSION_STEP_MS: u64 = 10_000;
+
+impl Daemon {
+    /// Keep it if it has changed.
+    pub(crate) fn keep_seen(&mut self) {
+        let Some((_, recalled)) = self.machine.recall() else { return };
+        let rlog = self.said.rlog.as_deref();
+        let same = self.run.as_ref().is_none_or(|run| run.run_id == self.seen.run_id)
+            && (self.seen.ready, self.seen.heartbeat, self.seen.tolerated_ms)
+                == (recalled.announced, self.said.heartbeat, recalled.tolerated_ms)
+            && self.seen.rlog.as_deref().map(std::path::Path::new) == rlog
+            && self.seen.extended_until_ms.saturating_add(EXTENSION_STEP_MS) > recalled.extended_until_ms;
+        if !same {
+            self.write_seen(None);
+        }
+    }
+
+    /// The daemon ends, and the run goes on.
+    pub(crate) fn leave_seen(&mut self) {
+        self.write_seen(Some(os::clock::monotonic_ms()));
+    }
+
+    fn write_seen(&mut self, left_at_ms: Option<u64>) {
+        let (Some((_, recalled)), Some(run)) = (self.machine.recall(), &self.run) else { return };
+        self.seen = Seen {
+            v: handover::VERSION,
+            run_id: run.run_id.clone(),
+            ready: recalled.announced,
+            heartbeat: self.said.heartbeat,
+            phase: self.said.phase.clone(),
+            message: self.said.message.clone(),
+            rlog: self.said.rlog.as_ref().and_then(|path| path.to_str()).map(str::to_owned),
+            binary: Some(self.binary()),
+            reason: self.reason().map(|reason| secrets::without(&reason).into_owned()),
+            extended_until_ms: recalled.extended_until_ms,
+            tolerated_ms: recalled.tolerated_ms,
+            left_at_ms,
+            active_ms: recalled.active_ms,
+            progress_ms: recalled.progress_ms,
+        };
+        if let Ok(json) = serde_json::to_vec(&self.seen) {
+            // Without it the next daemon knows less, and no worse.
+            write_atomic(&run.folder.seen(), &json, Durability::Process).ok();
+        }
+    }
+
+    /// The program that runs: this daemon may not be the one that chose it.
+    pub(crate) fn binary(&self) -> String {
+        let running = self.run.as_ref().filter(|run| run.run_id == self.seen.run_id);
+        running.and(self.seen.binary.clone()).unwrap_or_else(|| self.launching.binary())
+    }
+
+    /// Why the worker is where it is, as far as it is known; a daemon before this one may have seen it.
+    pub(crate) fn reason(&self) -> Option<String> {
+        if let Some(doubts) = self.doubts() {
+            return Some(doubts);
+        }
+        if let Some(reason) = &self.machine.view().reason {
+            if let (Reason::Exited(_), Some(why)) = (reason, self.build_failure()) {
+                return Some(why);
+            }
+            return Some(text::reason(reason, &self.launching));
+        }
+        if matches!(self.machine.state(), State::Stopped) {
+            return Some(text::reason(&Reason::Operator(Command::StopWorker), &self.launching));
+        }
+        if let Some(run) = &self.run {
+            return self.seen.reason.clone().filter(|_| run.run_id == self.seen.run_id);
+        }
+        let cause = &self.exits.first()?.cause;
+        Some(match cause {
+            cause if cause.starts_with("cannot ") => cause.clone(),
+            cause if cause.starts_with("ended ") => format!("the worker was {cause}"),
+            cause => format!("the worker ended: {cause}"),
+        })
+    }
+
+    /// Carry on where the daemon before this one was.
+    pub(crate) fn recall_seen(&mut self) {
+        let Some(run) = self.run.as_ref().filter(|run| run.doubt.is_none()) else { return };
+        let number = RunId(run.number);
+        let read = os::fail::point("seen.read").and_then(|()| seal::read(&run.folder.seen()));
+        let seen = read.ok().and_then(|bytes| handover::seen(&bytes));
+        let Some(seen) = seen.filter(|seen| seen.run_id == run.run_id) else { return };
+        let now_ms = os::clock::monotonic_ms();
+        // The time without a daemon is nobody's silence.
+        let gap_ms = seen.left_at_ms.map(|left_ms| now_ms.saturating_sub(left_ms));
+        let since = |at_ms: u64| gap_ms.map_or(now_ms, |gap_ms| at_ms.saturating_add(gap_ms));
+        self.said = Doing {
+            phase: seen.phase.clone(),
+            message: seen.message.clone(),
+            rlog: seen.rlog.clone().map(PathBuf::from),
+            ready: seen.ready,
+            heartbeat: seen.heartbeat,
+        };
+        if let (Some(activity), Some(rlog)) = (&mut self.activity, self.said.rlog.clone()) {
+            activity.recall(rlog);
+        }
+        let recalled = Recalled {
+            announced: seen.ready,
+            active_ms: since(seen.active_ms),
+            progress_ms: since(seen.progress_ms),
+            extended_until_ms: seen.extended_until_ms,
+            tolerated_ms: seen.tolerated_ms,
+        };
+        self.seen = seen;
+        self.feed(Event::Recalled(number, recalled));
+    }
+}
