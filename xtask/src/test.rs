@@ -19,6 +19,14 @@ struct Count {
     filtered_out: u64,
 }
 
+/// What the runner said of the tests.
+#[derive(Debug, Default)]
+struct Said {
+    count: Count,
+    /// Passed, but not at once.
+    flaky: Vec<String>,
+}
+
 pub(crate) fn run_all(args: &[String]) -> Result<(), Failure> {
     let started = Instant::now();
     let claude_binary = claude_code::install()?;
@@ -33,12 +41,15 @@ pub(crate) fn run_all(args: &[String]) -> Result<(), Failure> {
     let result = run_counting(&mut command);
     let left = traces.after();
 
-    let (count, succeeded) = result?;
+    let (Said { count, flaky }, succeeded) = result?;
     let seconds = started.elapsed().as_secs_f64();
     let verdict = if succeeded && left.is_empty() && count.failed == 0 { "ok" } else { "FAILED" };
     println!("── summary");
     println!("Claude Code {} at {}", claude::version(), claude_binary.display());
     println!("runner: {}", if with_nextest { "cargo nextest" } else { "cargo test" });
+    if !flaky.is_empty() {
+        println!("passed at the second attempt only: {}", flaky.join("\n                                  "));
+    }
     println!("left behind: {}", if left.is_empty() { "nothing".to_owned() } else { left.join("\n             ") });
     println!(
         "test result: {verdict}. {} passed; {} failed; {} ignored; 0 measured; {} filtered out; finished in {seconds:.2}s",
@@ -68,7 +79,7 @@ fn runner(with_nextest: bool, args: &[String]) -> Command {
 }
 
 /// Runs it, passes on all that it says, and counts from its result lines. Says, too, whether it succeeded.
-fn run_counting(command: &mut Command) -> Result<(Count, bool), Failure> {
+fn run_counting(command: &mut Command) -> Result<(Said, bool), Failure> {
     println!("── {}", shown(command));
     let failure = |error: std::io::Error| Failure::new(format!("cannot run the tests: {error}"));
     // One pipe for both: nextest reports on stderr, libtest on stdout.
@@ -77,14 +88,25 @@ fn run_counting(command: &mut Command) -> Result<(Count, bool), Failure> {
     let mut child = command.spawn().map_err(failure)?;
     // The command still holds the writing ends: the pipe would never end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut count = Count::default();
+    let mut said = Said::default();
     for line in BufReader::new(reader).lines() {
         let line = line.map_err(failure)?;
         println!("{line}");
-        count.add(&line);
+        said.count.add(&line);
+        said.flaky.extend(flaky(&line).map(str::to_owned));
     }
     let status = child.wait().map_err(failure)?;
-    Ok((count, status.success()))
+    Ok((said, status.success()))
+}
+
+/// Whom nextest's last words call flaky: `FLAKY 2/2 [   0.230s] (1/9) package::binary name`.
+fn flaky(line: &str) -> Option<&str> {
+    let (_, named) = line.trim_start().strip_prefix("FLAKY ")?.split_once(']')?;
+    let named = named.trim_start();
+    Some(match named.split_once(") ") {
+        Some((place, name)) if place.starts_with('(') => name,
+        _ => named,
+    })
 }
 
 impl Count {
@@ -113,6 +135,13 @@ impl Count {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_needed_a_second_attempt_is_named() {
+        assert_eq!(flaky("   FLAKY 2/2 [   0.286s] (730/917) testkit::home a_name"), Some("testkit::home a_name"));
+        assert_eq!(flaky("   FLAKY 2/2 [   0.286s] testkit::home a_name"), Some("testkit::home a_name"));
+        assert_eq!(flaky("        PASS [   0.286s] (730/917) testkit::home FLAKY "), None);
+    }
 
     #[test]
     fn result_lines_of_both_runners_are_counted() {

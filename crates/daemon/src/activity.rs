@@ -57,6 +57,11 @@ impl Looked {
         }
         self.mark = now;
         let size = now.map_or(0, |(_, size, _, _)| size);
+        // Made, or emptied, by whoever starts or rotates: neither a word nor a repeated one.
+        if size == 0 {
+            self.said.emptied();
+            return Sign::Nothing;
+        }
         if self.said.anything_new(&self.path, size) { Sign::Progress } else { Sign::Repetition }
     }
 }
@@ -283,6 +288,21 @@ mod tests {
             write(&own, "one\ntwo\n");
             assert!(activity.look() == Sign::Progress, "{day}: it grew");
         }
+    }
+
+    #[test]
+    fn a_file_without_a_word_in_it_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("output");
+        let mut activity = Activity::begin(folder.path(), output.clone(), None);
+        write(&output, "");
+        assert!(activity.look() == Sign::Nothing, "it came into being");
+        write(&output, "error: not yet\n");
+        assert!(activity.look() == Sign::Progress);
+        write(&output, "");
+        assert!(activity.look() == Sign::Nothing, "it was emptied");
+        write(&output, "error: not yet\n");
+        assert!(activity.look() == Sign::Repetition, "the same again");
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl Said {
         Self { read_to, ..Self::default() }
     }
 
+    /// It is empty again: what comes is read from its beginning.
+    pub(crate) fn emptied(&mut self) {
+        self.read_to = 0;
+    }
+
     /// Whether what was written since the last call contains anything new. What can't be read is taken for new: a doubt
     /// must not end a worker.
     pub(crate) fn anything_new(&mut self, path: &Path, size: u64) -> bool {

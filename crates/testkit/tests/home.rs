@@ -17,7 +17,11 @@ fn a_home_ends_processes_that_got_away() {
     let mut home = home();
     home.set_env("HOSTILE", "trap");
     let mut worker = home.start_autopilot(["run"]);
-    home.wait_until("22 processes run", DEADLINE, || (home.processes().len() == 22).then_some(()));
+    home.wait_until("22 processes run, and none between them any more", DEADLINE, || {
+        let processes = home.processes();
+        let on_the_way = processes.iter().any(|process| process.command.contains("double-fork"));
+        (processes.len() == 22 && !on_the_way).then_some(())
+    });
     worker.kill();
     assert_eq!(home.processes().len(), 21, "killing the worker alone leaves its children");
     let pids: Vec<i32> = home.processes().iter().map(|process| process.pid).collect();

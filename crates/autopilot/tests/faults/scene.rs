@@ -211,7 +211,8 @@ impl Scene {
 
     /// The trap takes a moment to be sprung.
     fn may_act(self, rig: &Rig) -> bool {
-        self != Self::Kill || rig.run_processes().len() == 22
+        let sprung = |all: &[Process]| all.len() == 22 && all.iter().all(|process| vitals::catches_term(process.pid));
+        self != Self::Kill || sprung(&rig.run_processes())
     }
 }
 
