@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use testkit::control::{Control, request};
 use testkit::home::DEADLINE;
+use testkit::processes::Process;
+use testkit::vitals;
 
 use crate::rig::{Rig, shim_of};
 use crate::witness::{HASTY, running_worker};
