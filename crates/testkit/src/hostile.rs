@@ -18,7 +18,7 @@
 //! | `exit=CODE`, `exit=pid`, `die=SIGNAL` | how it ends; else code 0. `pid`: [`code_of`] its pid |
 //!
 //! No words at all: it does nothing, and exits with 0 at SIGTERM. With `HOSTILE_STAMP=FILE` it appends
-//! `start NANOSECONDS PID`, the monotonic clock at its first instruction, and `end NANOSECONDS PID` right before it exits.
+//! `start NANOSECONDS PID RUN`, the monotonic clock at its first instruction, and `end NANOSECONDS PID RUN` right before it exits.
 //! Whatever it starts ends by itself after two minutes.
 
 mod crowd;
@@ -40,6 +40,8 @@ pub struct Stamp {
     /// CLOCK_MONOTONIC.
     pub at_ns: u64,
     pub pid: i32,
+    /// The number of its run; 0 without a supervisor that gives one.
+    pub run: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +74,8 @@ pub fn stamps(path: &Path) -> Vec<Stamp> {
             "beside" => StampKind::Beside,
             _ => return None,
         };
-        Some(Stamp { kind, at_ns: words.next()?.parse().ok()?, pid: words.next()?.parse().ok()? })
+        let (at_ns, pid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Stamp { kind, at_ns, pid, run: words.next().and_then(|run| run.parse().ok()).unwrap_or(0) })
     };
     // A line that is still being written has no newline yet.
     text.split_inclusive('\n').filter(|line| line.ends_with('\n')).filter_map(|line| stamp(line.trim_end())).collect()
@@ -105,7 +108,9 @@ pub fn main(started_ns: u64) -> ExitCode {
 
 fn stamp(kind: &str, at_ns: u64) {
     let Some(path) = std::env::var_os("HOSTILE_STAMP") else { return };
-    let line = format!("{kind} {at_ns} {}\n", std::process::id());
+    let run_id = std::env::var("AUTOPILOT_RUN_ID").unwrap_or_default();
+    let run = run_id.split('-').next().filter(|run| !run.is_empty()).unwrap_or("0");
+    let line = format!("{kind} {at_ns} {} {run}\n", std::process::id());
     let file = OpenOptions::new().create(true).append(true).open(path);
     file.and_then(|mut file| file.write_all(line.as_bytes())).expect("write the stamp");
 }

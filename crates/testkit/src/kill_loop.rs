@@ -4,19 +4,23 @@
 //! The witness is the worker: it stamps its start, its end, and whether another one was there; and its exit code says
 //! which one it was. What the daemon says afterwards has to agree.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::home::{Binaries, DEADLINE, Home, Started};
-use crate::hostile::{Stamp, StampKind, code_of, stamps};
+use crate::hostile::{Stamp, StampKind, stamps};
 use crate::random::Random;
+
+mod books;
+
+use books::Books;
 
 /// No delay and no pause: there is always something to get wrong.
 const SETTINGS: &str = "[restart]\ninitial_backoff_ms = 0\nmax_backoff_ms = 0\nmax_consecutive_restarts = 0\n\
                         max_restarts_per_hour = 0\n";
-/// The daemon names as many of the last exits.
-const NAMED_EXITS: usize = 10;
-/// After so many kills of one home its books are checked; few enough for the daemon to name the exits since.
+/// After so many kills of one home its books are checked; few enough for the daemon to name most exits since.
 const CHECK_AFTER: usize = 6;
 
 /// What to do.
@@ -42,6 +46,8 @@ pub struct Report {
     /// Workers that ended while no daemon was there to see it.
     pub unseen_ends: usize,
     pub checks: usize,
+    /// Exits that the daemon was asked for.
+    pub exits_checked: usize,
     pub duplicates: usize,
     pub broken: Vec<String>,
 }
@@ -53,6 +59,7 @@ impl Report {
         self.workers += other.workers;
         self.unseen_ends += other.unseen_ends;
         self.checks += other.checks;
+        self.exits_checked += other.exits_checked;
         self.duplicates += other.duplicates;
         self.broken.extend(other.broken);
     }
@@ -95,9 +102,10 @@ struct Subject {
     daemon: Option<Started>,
     random: Random,
     unchecked_kills: usize,
-    shims_killed_before_check: usize,
-    /// Workers whose end the daemon has been asked about.
-    ends_checked: usize,
+    /// The runs whose shim was killed. Nothing but these may be without a worker, or without its exit.
+    shims_killed_of: BTreeSet<u64>,
+    /// The run that lived at the last check.
+    exits_checked_to: u64,
     report: Report,
 }
 
@@ -120,7 +128,8 @@ impl Subject {
         let lines: String = (0..1000).map(|_| line()).collect();
         std::fs::write(home.user_home().join("plan"), lines).expect("write the workers' plan");
         let report = Report::default();
-        Self { home, daemon: None, random, unchecked_kills: 0, shims_killed_before_check: 0, ends_checked: 0, report }
+        let shims_killed_of = BTreeSet::new();
+        Self { home, daemon: None, random, unchecked_kills: 0, shims_killed_of, exits_checked_to: 0, report }
     }
 
     fn kills(&self) -> usize {
@@ -139,8 +148,8 @@ impl Subject {
             self.check();
         }
         match self.random.below(20) {
-            0..=2 => self.kill_shim(),
-            3..=5 => self.kill_at_the_workers_end(),
+            0..=5 => self.kill_shim(),
+            6..=8 => self.kill_at_the_workers_end(),
             _ => {}
         }
         let dead_ms = [0, 0, 5, 40][usize::try_from(self.random.below(4)).unwrap_or(0)];
@@ -198,13 +207,11 @@ impl Subject {
     }
 
     fn kill_shim(&mut self) {
-        let shim = self.home.processes().into_iter().find(|process| {
-            std::fs::read_to_string(format!("/proc/{}/comm", process.pid)).is_ok_and(|name| name == "autopilot-shim\n")
-        });
-        if let Some(shim) = shim {
+        let shim = self.home.processes().into_iter().find_map(|process| Some((run_of_shim(process.pid)?, process)));
+        if let Some((run, shim)) = shim {
             self.home.kill(&shim);
             self.report.shims_killed += 1;
-            self.shims_killed_before_check += 1;
+            self.shims_killed_of.insert(run);
             self.unchecked_kills += 1;
         }
     }
@@ -214,55 +221,25 @@ impl Subject {
         if self.daemon.is_none() {
             self.start();
         }
-        let settled = self.settled();
-        let Some((stamps, status)) = settled else { return };
+        let Some((stamps, status)) = self.settled() else { return };
+        let books = Books::new(&stamps, &self.shims_killed_of);
+        let beside = stamps.iter().filter(|stamp| stamp.kind == StampKind::Beside).count();
         let mut broken = Vec::new();
-        let of = |kind: StampKind| stamps.iter().filter(move |stamp| stamp.kind == kind);
-        let (started, ended) = (of(StampKind::Start).count(), of(StampKind::End).count());
-        self.report.duplicates += of(StampKind::Beside).count();
-        if of(StampKind::Beside).count() > 0 {
+        if beside > 0 {
             broken.push("two workers at once".to_owned());
         }
-        // All but the one that lives have ended by themselves, or their shim was killed.
-        let harmed = (started - 1).saturating_sub(ended);
-        if harmed > self.report.shims_killed {
-            broken.push(format!("{harmed} workers harmed, {} shims killed", self.report.shims_killed));
-        }
-        let restarts = status["total_restarts"].as_u64().unwrap_or(0);
-        // A shim that is killed before its record leaves a run without a worker, or a worker that nobody knows of.
-        let (wanted, shims) = (started as u64 - 1, self.report.shims_killed);
-        if restarts.abs_diff(wanted) > shims as u64 {
-            broken.push(format!("{restarts} restarts counted, {started} workers, {shims} shims killed"));
-        }
-        let exits: Vec<(u64, &str)> = status["last_exits"].as_array().map_or_else(Vec::new, |exits| {
-            exits.iter().map(|exit| (exit["run"].as_u64().unwrap_or(0), exit["cause"].as_str().unwrap_or(""))).collect()
-        });
-        // A run without a worker: its shim was killed before it executed one.
-        let gaps = exits.windows(2).filter(|pair| pair[0].0 != pair[1].0 + 1).count();
-        if gaps > self.report.shims_killed {
-            broken.push(format!("runs without an exit among {exits:?}, {} shims killed", self.report.shims_killed));
-        }
-        // Newest first, as the daemon names them.
-        let expected = of(StampKind::End).rev().map(|stamp| cause_of(code_of(stamp.pid)));
-        let killed = self.shims_killed_before_check;
-        let new = (ended - self.ends_checked).min(NAMED_EXITS.saturating_sub(killed));
-        let ended_as: Vec<String> = expected.take(new).collect();
-        let named: Vec<&str> = exits.iter().map(|(_, cause)| *cause).collect();
-        let lost = new - common(&ended_as, &named);
-        // A shim may be killed between its worker's end and its record of it.
-        if lost > killed {
-            broken.push(format!("{lost} of the ends {ended_as:?} are lost, {killed} shims killed: {exits:?}"));
-        }
+        broken.extend(books.broken(&status));
+        self.report.duplicates += beside;
         self.report.checks += 1;
-        self.ends_checked = ended;
+        self.report.exits_checked += books.exits_since(self.exits_checked_to, &status);
+        self.exits_checked_to = status["run"].as_u64().unwrap_or(0);
         self.unchecked_kills = 0;
-        self.shims_killed_before_check = 0;
         let name = self.home.path();
         self.report.broken.extend(broken.into_iter().map(|what| format!("{}: {what}", name.display())));
     }
 
-    /// A worker that has started and not ended, and a daemon that names the same one.
-    fn settled(&mut self) -> Option<(Vec<Stamp>, serde_json::Value)> {
+    /// A worker that has started and not ended, whose shim lives, and a daemon that names the same one.
+    fn settled(&mut self) -> Option<(Vec<Stamp>, Value)> {
         self.wait_for_answer();
         let begun = std::time::Instant::now();
         while begun.elapsed() < DEADLINE {
@@ -270,6 +247,7 @@ impl Subject {
             let stamps = self.stamps();
             if let (Some(status), Some(last)) = (status, stamps.iter().rfind(|stamp| stamp.kind != StampKind::Beside))
                 && last.kind == StampKind::Start
+                && !self.shims_killed_of.contains(&last.run)
                 && status["worker_pid"].as_i64() == Some(i64::from(last.pid))
             {
                 return Some((stamps, status));
@@ -289,16 +267,15 @@ impl Subject {
     }
 }
 
-/// How many of these are named, in this order.
-fn common(ended_as: &[String], named: &[&str]) -> usize {
-    match (ended_as, named) {
-        ([], _) | (_, []) => 0,
-        ([end, ends @ ..], [name, names @ ..]) if end == name => 1 + common(ends, names),
-        ([_, ends @ ..], [_, names @ ..]) => common(ends, named).max(common(ended_as, names)),
+/// The run of a shim, by the lock that it holds; none, if this is no shim.
+fn run_of_shim(pid: i32) -> Option<u64> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    if name != "autopilot-shim\n" {
+        return None;
     }
-}
-
-/// As the daemon words it.
-fn cause_of(code: u8) -> String {
-    format!("exit status {code}")
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok()).find_map(|path| {
+        (path.file_name()? == "lock").then_some(())?;
+        path.parent()?.file_name()?.to_str()?.parse().ok()
+    })
 }
