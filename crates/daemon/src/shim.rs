@@ -74,6 +74,8 @@ pub(crate) fn run(plan: &Plan, lock: &Lock, to_daemon: &OwnedFd) -> i32 {
             shim.record = wire::run::encode(&worker).ok();
             shim.leave_record();
             shim.oom_kills_before = shim.oom_kills();
+            // What a start needs of the program, and much of the daemon's, is not needed any more.
+            os::image::give_back_code();
             let exit = shim.watch(worker.worker.pid);
             shim.finish(&worker, exit)
         }

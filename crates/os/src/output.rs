@@ -177,6 +177,7 @@ impl Output {
     /// Move every file one number up; the one with the highest number goes.
     fn rotate(&mut self) {
         self.file = None;
+        self.bounds.remove_surplus();
         let last = self.bounds.max_files.saturating_sub(1);
         if last == 0 {
             std::fs::remove_file(&self.bounds.path).ok();
@@ -196,6 +197,16 @@ impl Output {
 }
 
 impl Bounds {
+    /// What is left of a time when more files were kept.
+    fn remove_surplus(&self) {
+        let beyond = (self.max_files.max(1)..).map(|number| numbered(&self.path, number));
+        for path in beyond {
+            if std::fs::remove_file(path).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Give up the oldest of what is kept, so that there is room for something else. `false`: there is nothing more.
     #[must_use]
     pub fn give_up_oldest(&self) -> bool {
@@ -270,6 +281,24 @@ mod tests {
         }
         assert_eq!(sizes(folder.path()), [0]);
         assert!(!bounds.give_up_oldest());
+    }
+
+    #[test]
+    fn fewer_files_than_before_are_kept_from_the_next_rotation_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        for number in 1..=6 {
+            std::fs::write(numbered(&path, number), "older").unwrap();
+        }
+        std::fs::write(numbered(&path, 9), "somebody else's").unwrap();
+        let mut output = Output::new(Bounds { path, max_file_bytes: 10, max_files: 3 });
+        let (read, write) = pipe().unwrap();
+        rustix::io::write(&write, b"more than ten bytes").unwrap();
+        drain_all(&mut output, &read);
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["log", "log.1", "log.2", "log.9"]);
     }
 
     #[test]

@@ -7,10 +7,13 @@ use std::time::Duration;
 use os::fail::POINTS;
 
 use crate::scene::{After, Scene};
-use crate::witness::{assert_never_two, heals_or_is_told};
+use crate::witness::{PROMISE, assert_never_two, heals_or_is_told};
 
 /// At a time; two such tests run beside each other.
 const CASES_AT_ONCE: usize = 3;
+
+/// At a place.
+const ATTEMPTS: usize = 3;
 
 /// Such a place is in the shim.
 fn is_of_the_shim(name: &str) -> bool {
@@ -37,7 +40,7 @@ fn all(fault: &str, names: Vec<String>, after: After) {
             scope.spawn(|| {
                 loop {
                     let Some(name) = queue.lock().unwrap().pop() else { return };
-                    match catch_unwind(AssertUnwindSafe(|| one(&name, fault, after))) {
+                    match catch_unwind(AssertUnwindSafe(|| in_time(&name, fault, after))) {
                         Ok(took) => times.lock().unwrap().push(took),
                         Err(_) => broken.lock().unwrap().push(name),
                     }
@@ -52,6 +55,20 @@ fn all(fault: &str, names: Vec<String>, after: After) {
         eprintln!("measured: {fault} at {count} places: healed in {median:?} (median), {worst:?} (worst)");
     }
     assert!(broken.is_empty(), "{fault} at {broken:?}");
+}
+
+/// It always heals, and within the promised time unless the machine is busy with something else: a place that is slow is slow
+/// each time.
+fn in_time(name: &str, fault: &str, after: After) -> Duration {
+    let mut times = Vec::new();
+    while times.len() < ATTEMPTS {
+        let took = one(name, fault, after);
+        if took <= PROMISE {
+            return took;
+        }
+        times.push(took);
+    }
+    panic!("{fault} at {name}: healed in {times:?}, more than {PROMISE:?} each time");
 }
 
 fn one(name: &str, fault: &str, after: After) -> Duration {

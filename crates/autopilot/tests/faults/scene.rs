@@ -238,9 +238,14 @@ fn send(rig: &Rig, request: &[u8]) {
     }
 }
 
+/// More than a guard takes to execute the next daemon.
+const EXEC_TIME: Duration = Duration::from_millis(150);
+
 /// The one that the guard of a failed upgrade may have started, and the guard before it has: what is tested is the next.
 fn kill_all_daemons(rig: &Rig) {
     let name = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    // In the middle of its exec(2) a process has no environment, by which it is known: none is there when none was for a while.
+    let mut none_since = Instant::now();
     rig.home.wait_until("no daemon is left", DEADLINE, || {
         let daemons: Vec<i32> = rig
             .home
@@ -250,6 +255,9 @@ fn kill_all_daemons(rig: &Rig) {
             .filter(|&pid| matches!(name(pid).as_str(), "autopilotd\n" | "autopilot-guard\n"))
             .collect();
         daemons.iter().for_each(|&pid| rig.kill_if_alive(pid));
-        daemons.is_empty().then_some(())
+        if !daemons.is_empty() {
+            none_since = Instant::now();
+        }
+        (none_since.elapsed() > EXEC_TIME).then_some(())
     });
 }

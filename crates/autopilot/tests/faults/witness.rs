@@ -1,18 +1,16 @@
 //! What must hold whatever happened: the next daemon soon has one worker, and nothing else of the home lives.
 
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::control::{Control, request};
-use testkit::floor;
-use testkit::home::Started;
+use testkit::home::{DEADLINE, Started};
 use testkit::hostile::StampKind;
 
 use crate::rig::Rig;
 
 /// Within this time of its start the next daemon has one worker, and nothing is left of others.
-const PROMISE: Duration = Duration::from_secs(2);
+pub(crate) const PROMISE: Duration = Duration::from_secs(2);
 
 /// The settings with which a failure costs next to no time.
 pub(crate) const HASTY: &str = "initial_backoff_ms = 20\nmax_backoff_ms = 40\nmax_consecutive_restarts = 0\n\
@@ -42,16 +40,13 @@ pub(crate) fn running_worker(rig: &Rig) -> Option<i32> {
     i32::try_from(pid).ok()
 }
 
-/// Starts a daemon and holds it to the promise. Says how long it took.
+/// Starts a daemon, waits until all is well, and says how long that took.
 pub(crate) fn heals(rig: &Rig) -> (Started, Duration) {
     heals_or_is_told(rig, false)
 }
 
 /// The same of one that may have to be told to start its worker.
 pub(crate) fn heals_or_is_told(rig: &Rig, may_be_stopped: bool) -> (Started, Duration) {
-    // A machine that is busy with other tests is slower than one that is not.
-    static SLACK: OnceLock<Duration> = OnceLock::new();
-    let longest = PROMISE + *SLACK.get_or_init(|| 20 * floor::quantile(&floor::true_runs(9), 0.5));
     let began = Instant::now();
     let mut daemon = rig.home.start("next-daemon", rig.command());
     loop {
@@ -66,8 +61,8 @@ pub(crate) fn heals_or_is_told(rig: &Rig, may_be_stopped: bool) -> (Started, Dur
         }
         assert!(!daemon.has_ended(), "the next daemon has ended: {}", daemon.stderr());
         assert!(
-            began.elapsed() < longest,
-            "after {longest:?} there is not one worker and nothing else: {:#?}\n{}",
+            began.elapsed() < DEADLINE,
+            "after {DEADLINE:?} there is not one worker and nothing else: {:#?}\n{}",
             rig.home.processes(),
             daemon.stderr()
         );
