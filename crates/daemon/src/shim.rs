@@ -60,6 +60,11 @@ const RETRY_MS: u64 = 100;
 /// A record that could not be written, for want of room, is tried again this often.
 const RECORD_AGAIN_MS: u64 = 1_000;
 
+/// How often it is looked whether the kernel has killed somebody for want of memory. The look before the last one is what counts: a big
+/// process takes a while to be gone. So a kill of the worker by hand, within twice this time after one of the kernel's, can't be told
+/// from that.
+const OOM_LOOK_MS: u64 = 10_000;
+
 /// What is not gone so long after it was killed is reported as leaked, and not waited for any more.
 const LEAKED_AFTER_MS: u64 = 5_000;
 
@@ -73,7 +78,9 @@ pub(crate) fn run(plan: &Plan, lock: &Lock, to_daemon: &OwnedFd) -> i32 {
             // The daemon knows by the line; the file is for one that comes later.
             shim.record = wire::run::encode(&worker).ok();
             shim.leave_record();
-            shim.oom_kills_before = shim.oom_kills();
+            shim.oom_kills_lately = shim.oom_kills();
+            shim.oom_kills_before = shim.oom_kills_lately;
+            shim.oom_looked_ms = os::clock::monotonic_ms();
             let exit = shim.watch(worker.worker.pid);
             shim.finish(&worker, exit)
         }
@@ -102,7 +109,10 @@ struct Shim<'a> {
     worker: Option<u32>,
     /// This process killed something itself.
     killed: bool,
+    /// How many the kernel had killed for want of memory at the last look, and at the one before it.
+    oom_kills_lately: Option<u64>,
     oom_kills_before: Option<u64>,
+    oom_looked_ms: u64,
     leaked: Vec<Leaked>,
 }
 
@@ -138,7 +148,9 @@ impl<'a> Shim<'a> {
             group: None,
             worker: None,
             killed: false,
+            oom_kills_lately: None,
             oom_kills_before: None,
+            oom_looked_ms: 0,
             leaked: Vec::new(),
         })
     }
@@ -229,6 +241,7 @@ impl<'a> Shim<'a> {
             }
             self.leave_record();
             let now_ms = os::clock::monotonic_ms();
+            let oom_due_ms = self.look_for_oom_kills(now_ms);
             let wait_ms = self.kill_at_ms.map(|at_ms| at_ms.saturating_sub(now_ms));
             if wait_ms == Some(0) {
                 self.kill(RETRY_MS);
@@ -238,11 +251,23 @@ impl<'a> Shim<'a> {
                 continue;
             }
             let record_ms = self.record.as_ref().map(|_| self.record_at_ms.saturating_sub(now_ms));
-            if self.poller.wait(wait_ms.into_iter().chain(record_ms).min(), &mut ready).is_err() {
+            if self.poller.wait(wait_ms.into_iter().chain(record_ms).chain([oom_due_ms]).min(), &mut ready).is_err() {
                 self.kill(RETRY_MS);
             }
             self.handle(&ready, worker);
         }
+    }
+
+    /// Who had been killed when the worker went on living for long was somebody else. Says how soon to look again.
+    fn look_for_oom_kills(&mut self, now_ms: u64) -> u64 {
+        let passed_ms = now_ms.saturating_sub(self.oom_looked_ms);
+        if passed_ms < OOM_LOOK_MS {
+            return OOM_LOOK_MS - passed_ms;
+        }
+        self.oom_kills_before = self.oom_kills_lately;
+        self.oom_kills_lately = self.oom_kills();
+        self.oom_looked_ms = now_ms;
+        OOM_LOOK_MS
     }
 
     fn handle(&mut self, ready: &[Ready], worker: u32) {
@@ -352,7 +377,9 @@ impl<'a> Shim<'a> {
     fn finish(&mut self, worker: &Started, exit: Reaped) -> i32 {
         let ended_ms = os::clock::monotonic_ms();
         fail::point("shim.reaped").ok();
-        let out_of_memory = exit.signal == Some(SIGKILL) && !self.killed && self.oom_kills() > self.oom_kills_before;
+        let kills = self.oom_kills_before.zip(self.oom_kills());
+        let out_of_memory =
+            exit.signal == Some(SIGKILL) && !self.killed && kills.is_some_and(|(before, now)| now > before);
         self.empty_the_tree();
         fail::point("shim.emptied").ok();
         self.remove_group();

@@ -114,3 +114,28 @@ fn the_kernels_kill_is_called_by_its_name() {
     assert_eq!(count(&status, "consecutive_failures"), 1);
     rig.finish(daemon);
 }
+
+/// A tool was killed by the kernel half a minute ago; the worker is killed by hand now.
+#[test]
+fn an_earlier_kill_of_the_kernels_does_not_name_a_later_one() {
+    let Some(jail) = Jail::new(200 * MIB) else { return };
+    let settings = "initial_backoff_ms = 600000\nmax_backoff_ms = 600000\nstall_timeout_ms = 0\n[memory]\n\
+                    min_available_bytes = 0\ncritical_threshold_bytes = 0";
+    let rig = Rig::new(settings);
+    let node = stranger::program(&rig.home, "node");
+    let leak = format!("leak={}:{}", 40_000 * MIB, 4_000 * MIB);
+    let rig = rig.script(&format!(
+        "'{}' --hostile '{leak}'\nwhile :; do n=$((n + 1)); echo step $n; sleep 1; done",
+        node.display()
+    ));
+    let daemon = rig.start_by(jail.command(&rig.home, &rig.command()));
+    let worker = pid(&rig.wait_for_state("running"));
+    let log = rig.home.path().join("workers/main/output.log");
+    let is_on = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("step 30\n")).then_some(());
+    rig.home.wait_until("the worker goes on without its tool", DEADLINE + Duration::from_secs(60), is_on);
+    assert_eq!(jail.oom_kills(), 1);
+    rig.kill(worker);
+    let status = rig.wait_for_state("restarting");
+    assert_eq!(last_exit(&status), "killed by SIGKILL", "{status:#}");
+    rig.finish(daemon);
+}
