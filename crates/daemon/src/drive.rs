@@ -36,7 +36,7 @@ use crate::succession::{Inherited, Invoked, Pending};
 use crate::survey;
 use crate::tools::Tools;
 use crate::upward::{self, Upward};
-use crate::victims::Victim;
+use crate::victims::Victims;
 
 /// What a daemon is made of.
 pub(crate) struct Parts {
@@ -78,7 +78,7 @@ pub struct Daemon {
     pub(crate) activity: Option<Activity>,
     /// Of the last run, for the next one.
     spare_watch: Option<CreationWatch>,
-    pub(crate) victims: Vec<Victim>,
+    pub(crate) victims: Victims,
     pub(crate) surveyed: survey::Found,
     pub(crate) events: VecDeque<Event>,
     pub(crate) exits: Vec<LastExit>,
@@ -210,7 +210,7 @@ impl Daemon {
             unprepared: None,
             activity: None,
             spare_watch: None,
-            victims: Vec::new(),
+            victims: Victims::default(),
             surveyed: survey::Found::default(),
             events: VecDeque::new(),
             exits: state.last_exits,

@@ -80,6 +80,7 @@ fn newest(home: &Home, number: u64, boot_id: &str, ended_run: u64) -> io::Result
     let found = match look(&live, record, boot_id)? {
         Look::Alive { shim, started } => {
             live.shim = Some(shim);
+            live.shim_pid = started.shim.pid;
             let started_ms = started.at_ms;
             take_from(&mut live, &started);
             Found::Live { run, started_ms }

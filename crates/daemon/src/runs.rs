@@ -25,6 +25,8 @@ pub(crate) struct LiveRun {
     pub(crate) folder: RunFolder,
     pub(crate) run_id: String,
     pub(crate) shim: Option<Pidfd>,
+    /// Its pid, while it lives.
+    pub(crate) shim_pid: u32,
     pub(crate) wire: Option<WireEnd>,
     pub(crate) worker: Option<Identity>,
     pub(crate) started_unix_ms: u64,
@@ -105,6 +107,7 @@ impl Prepared {
         Ok(LiveRun {
             number: plan.run,
             shim,
+            shim_pid: pid,
             wire: Some(wire),
             started_unix_ms: os::clock::wall_ms(),
             begun_ticks,
@@ -140,7 +143,20 @@ impl LiveRun {
     /// Of which nothing is known yet but its folder.
     pub(crate) fn found(number: u64, folder: RunFolder, run_id: String) -> Self {
         let (shim, wire, worker, group, rung, doubt) = (None, None, None, None, None, None);
-        Self { number, folder, run_id, shim, wire, worker, started_unix_ms: 0, group, rung, doubt, begun_ticks: None }
+        Self {
+            number,
+            folder,
+            run_id,
+            shim,
+            shim_pid: 0,
+            wire,
+            worker,
+            started_unix_ms: 0,
+            group,
+            rung,
+            doubt,
+            begun_ticks: None,
+        }
     }
 
     /// Read the wire.
@@ -254,7 +270,7 @@ pub(crate) fn has_a_writer(folder: &RunFolder) -> bool {
 }
 
 /// The entry in the environment of every process of the run.
-fn mark(run_id: &str) -> Vec<u8> {
+pub(crate) fn mark(run_id: &str) -> Vec<u8> {
     format!("AUTOPILOT_RUN_ID={run_id}").into_bytes()
 }
 

@@ -1,12 +1,17 @@
 //! What the worker says of itself: heartbeats and words over `NOTIFY_SOCKET`, sd_notify(3).
+//!
+//! Only who is of the run speaks for it. The socket is in the home, and whoever has inherited `NOTIFY_SOCKET` knows where: what a
+//! worker of before has left, another project's worker, a person's shell.
 
 use std::path::PathBuf;
 
 use os::fail;
+use os::socket::Peer;
 use policy::supervisor::{Event, RunId};
 
 use crate::drive::Daemon;
 use crate::notify::{self, Said};
+use crate::runs::{self, LiveRun};
 
 /// What the worker said of itself.
 #[derive(Debug, Default)]
@@ -28,8 +33,9 @@ impl Daemon {
         }
         // A bound: others must get their turn.
         for _ in 0..64 {
-            let Ok(count) = self.notify.recv(&mut buffer) else { return };
-            let Some(run) = self.run.as_ref().map(|run| RunId(run.number)) else { continue };
+            let Ok((count, sender)) = os::notify::receive(&self.notify, &mut buffer) else { return };
+            let is_of = |run: &&LiveRun| sender.is_some_and(|sender| is_of_run(run, sender));
+            let Some(run) = self.run.as_ref().filter(is_of).map(|run| RunId(run.number)) else { continue };
             for said in notify::parse(&buffer[..count]) {
                 match said {
                     Said::Ready => {
@@ -58,4 +64,27 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Nobody is so far below the shim.
+const DEEPEST: usize = 1_000;
+
+/// Worker or shim, started with the run's mark, or below the shim.
+///
+/// Who has ended already is believed if he had this process's rights: a short command says one word and goes, and nobody can tell any
+/// more whose it was. `systemd-notify` waits until it was heard, and strangers who beat on are still there to be asked.
+fn is_of_run(run: &LiveRun, sender: Peer) -> bool {
+    let root = os::proc::root();
+    if sender.pid == run.shim_pid || run.worker.is_some_and(|worker| worker.pid == sender.pid) {
+        return true;
+    }
+    let parent = match os::proc::stat(root, sender.pid) {
+        Ok(stat) => stat.parent,
+        Err(_) => return sender.uid == os::process::effective_uid(),
+    };
+    if os::proc::was_started_with(root, sender.pid, &runs::mark(&run.run_id)).unwrap_or(false) {
+        return true;
+    }
+    let above = std::iter::successors(Some(parent), |&pid| os::proc::stat(root, pid).ok().map(|stat| stat.parent));
+    run.shim_pid != 0 && above.take(DEEPEST).any(|pid| pid == run.shim_pid)
 }

@@ -60,6 +60,11 @@ const RETRY_MS: u64 = 100;
 /// A record that could not be written, for want of room, is tried again this often.
 const RECORD_AGAIN_MS: u64 = 1_000;
 
+/// At wake-ups, such as for output, it is looked at most so often whether the kernel has killed somebody for want of memory: nobody is
+/// woken for that alone. The look before the last one is what counts, since a big process takes a while to be gone. So a kill of the
+/// worker by hand, before it has written twice after one of the kernel's, can't be told from that.
+const OOM_LOOK_MS: u64 = 10_000;
+
 /// What is not gone so long after it was killed is reported as leaked, and not waited for any more.
 const LEAKED_AFTER_MS: u64 = 5_000;
 
@@ -73,7 +78,9 @@ pub(crate) fn run(plan: &Plan, lock: &Lock, to_daemon: &OwnedFd) -> i32 {
             // The daemon knows by the line; the file is for one that comes later.
             shim.record = wire::run::encode(&worker).ok();
             shim.leave_record();
-            shim.oom_kills_before = shim.oom_kills();
+            shim.oom_kills_lately = shim.oom_kills();
+            shim.oom_kills_before = shim.oom_kills_lately;
+            shim.oom_looked_ms = os::clock::monotonic_ms();
             // What a start needs of the program, and much of the daemon's, is not needed any more.
             os::image::give_back_code();
             let exit = shim.watch(worker.worker.pid);
@@ -104,7 +111,10 @@ struct Shim<'a> {
     worker: Option<u32>,
     /// This process killed something itself.
     killed: bool,
+    /// How many the kernel had killed for want of memory at the last look, and at the one before it.
+    oom_kills_lately: Option<u64>,
     oom_kills_before: Option<u64>,
+    oom_looked_ms: u64,
     leaked: Vec<Leaked>,
 }
 
@@ -140,7 +150,9 @@ impl<'a> Shim<'a> {
             group: None,
             worker: None,
             killed: false,
+            oom_kills_lately: None,
             oom_kills_before: None,
+            oom_looked_ms: 0,
             leaked: Vec::new(),
         })
     }
@@ -231,6 +243,7 @@ impl<'a> Shim<'a> {
             }
             self.leave_record();
             let now_ms = os::clock::monotonic_ms();
+            self.look_for_oom_kills(now_ms);
             let wait_ms = self.kill_at_ms.map(|at_ms| at_ms.saturating_sub(now_ms));
             if wait_ms == Some(0) {
                 self.kill(RETRY_MS);
@@ -245,6 +258,16 @@ impl<'a> Shim<'a> {
             }
             self.handle(&ready, worker);
         }
+    }
+
+    /// Who had been killed when the worker went on living for long was somebody else.
+    fn look_for_oom_kills(&mut self, now_ms: u64) {
+        if now_ms.saturating_sub(self.oom_looked_ms) < OOM_LOOK_MS {
+            return;
+        }
+        self.oom_kills_before = self.oom_kills_lately;
+        self.oom_kills_lately = self.oom_kills();
+        self.oom_looked_ms = now_ms;
     }
 
     fn handle(&mut self, ready: &[Ready], worker: u32) {
@@ -354,7 +377,9 @@ impl<'a> Shim<'a> {
     fn finish(&mut self, worker: &Started, exit: Reaped) -> i32 {
         let ended_ms = os::clock::monotonic_ms();
         fail::point("shim.reaped").ok();
-        let out_of_memory = exit.signal == Some(SIGKILL) && !self.killed && self.oom_kills() > self.oom_kills_before;
+        let kills = self.oom_kills_before.zip(self.oom_kills());
+        let out_of_memory =
+            exit.signal == Some(SIGKILL) && !self.killed && kills.is_some_and(|(before, now)| now > before);
         self.empty_the_tree();
         fail::point("shim.emptied").ok();
         self.remove_group();

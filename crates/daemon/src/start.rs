@@ -135,7 +135,11 @@ pub fn start(config: Config, supervisor: Supervisor, heir: Option<&Heir>) -> Res
         None => os::socket::listen(&home.control_socket()).map_err(at(home.control_socket()))?,
     };
     let notify = match notify.filter(|_| home.notify_socket().exists()) {
-        Some(notify) => notify,
+        Some(notify) => {
+            // The program before this one may not have asked.
+            os::notify::ask_for_senders(&notify).map_err(at(home.notify_socket()))?;
+            notify
+        }
         None => os::socket::receive_at(&home.notify_socket()).map_err(at(home.notify_socket()))?,
     };
     fail::point("state.load").map_err(io(home.state_file()))?;

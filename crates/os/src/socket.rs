@@ -25,7 +25,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Receive datagrams at `path`, likewise.
+/// Receive datagrams at `path`, likewise, and hear who sends them.
 ///
 /// # Errors
 /// As of [`listen`].
@@ -33,6 +33,7 @@ pub fn receive_at(path: &Path) -> io::Result<UnixDatagram> {
     remove_if_there(path)?;
     fail::point("notify.bind")?;
     let socket = UnixDatagram::bind(path)?;
+    crate::notify::ask_for_senders(&socket)?;
     make_own(path)?;
     socket.set_nonblocking(true)?;
     Ok(socket)

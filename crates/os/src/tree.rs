@@ -176,14 +176,24 @@ fn holds_lock(process: &Path, file: Option<(u64, u64)>, removed: &OsStr) -> bool
     })
 }
 
-/// Kill these, and every process below them. For trees whose subreaper is gone.
+/// The processes below this one; none if it has ended.
+#[must_use]
+pub fn below(identity: Identity) -> Vec<Identity> {
+    let found = proc::descendants(proc::root(), identity.pid).unwrap_or_default();
+    // After the look: if it is still there, it was all the time, and nobody else had its pid.
+    if !matches!(Pidfd::open(identity), Ok(Some(_))) {
+        return Vec::new();
+    }
+    found.into_iter().map(|(identity, _)| identity).collect()
+}
+
+/// Kill these, and every process below them. For trees whose subreaper is gone, and for parts of a tree.
 pub fn kill_each(identities: &[Identity]) -> usize {
     let mut still: Vec<Identity> = Vec::new();
     loop {
         let mut news = 0;
         for &identity in identities {
-            let below = proc::descendants(proc::root(), identity.pid).unwrap_or_default();
-            for one in std::iter::once(identity).chain(below.into_iter().map(|(identity, _)| identity)) {
+            for one in std::iter::once(identity).chain(below(identity)) {
                 if !still.contains(&one) {
                     news += usize::from(send(one, Send::Stop));
                     still.push(one);
@@ -227,5 +237,25 @@ mod tests {
         assert!(holders.contains(&heir.id()) && !holders.contains(&reader.id()), "{holders:?}");
         assert!(holders_of_removed.contains(&heir.id()) && holders_of_replaced.contains(&heir.id()));
         assert!(lock_holders(&path).unwrap().iter().all(|identity| identity.pid != heir.id()));
+    }
+
+    /// A pid that was used again: what is below its new owner is nobody of ours.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "real children")]
+    fn below_a_process_that_has_ended_nobody_is_killed() {
+        let mut stranger = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let stat = |pid| proc::stat(proc::root(), pid).unwrap();
+        let now = Identity { pid: stranger.id(), start_ticks: stat(stranger.id()).start_ticks };
+        let child = loop {
+            if let [child] = below(now)[..] {
+                break child;
+            }
+            std::thread::yield_now();
+        };
+        let before = Identity { start_ticks: now.start_ticks - 1, ..now };
+        assert_eq!((kill_each(&[before]), below(before).len()), (0, 0));
+        assert!(Pidfd::open(child).unwrap().is_some() && stat(child.pid).state != 'Z');
+        assert_eq!(kill_each(&[now]), 2);
+        stranger.wait().unwrap();
     }
 }

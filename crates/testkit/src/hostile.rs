@@ -12,6 +12,7 @@
 //! | `leak=BYTES_PER_S:CAP_BYTES` | takes memory, and touches it, up to the cap |
 //! | `trap` | 21 more processes: in its group, in sessions of their own, double-forked; none heeds SIGTERM |
 //! | `bomb=COUNT` | processes that start processes, COUNT in all |
+//! | `beats_while=FILE` | a heartbeat every 100 ms from a thread of its own, as long as the file is there |
 //! | `watchdog_ms=N`, `rlog=FILE` (+ `rlog_ms=N`) | a heartbeat, or a line in a file, every so often |
 //! | `after_ms=N` | lives so long; without it until SIGTERM |
 //! | `alone` | stamps `beside` if another one with this word and the same stamp file lives |

@@ -1,5 +1,6 @@
 //! A worker that shows no life is ended and counted; whatever is life keeps it.
 
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use testkit::home::DEADLINE;
@@ -103,4 +104,36 @@ fn a_log_from_before_the_run_is_no_life() {
     });
     assert!(last_exit(&status).starts_with("ended as stalled"), "{status}");
     rig.finish(daemon);
+}
+
+/// Whoever may write to the socket, but is not of the run, does not speak for it.
+#[test]
+fn a_strangers_heartbeat_is_no_life() {
+    let rig = Rig::new(&settings()).hostile("");
+    let daemon = rig.start();
+    let socket = rig.home.path().join("workers/main/notify.sock");
+    let stranger = UnixDatagram::unbound().unwrap();
+    let status = rig.wait_for("the stall is noticed", |status| {
+        // It is refused when too many wait to be read.
+        stranger.send_to(b"READY=1\nSTATUS=all is well\nWATCHDOG=1\nEXTEND_TIMEOUT_USEC=3600000000", &socket).ok();
+        assert!(status["worker_message"].is_null() && status["worker_ready"] == false, "{status:#}");
+        status["worker_status"] == "restarting"
+    });
+    assert!(last_exit(&status).starts_with("ended as stalled"), "{status}");
+    rig.finish(daemon);
+}
+
+/// As of `systemd-notify` in a script: who sent it may have ended by the time that it is read.
+#[test]
+fn a_heartbeat_of_a_short_command_of_the_run_is_life() {
+    lives(
+        &Rig::new(&settings())
+            .script("while :; do \"$HOSTILE_WORKER\" --hostile 'notify=WATCHDOG=1 after_ms=0'; sleep 0.05; done"),
+    );
+}
+
+/// One that is in no session and below no parent of the run's any more.
+#[test]
+fn a_heartbeat_of_a_daemonized_part_of_the_run_is_life() {
+    lives(&Rig::new(&settings()).script("\"$HOSTILE_WORKER\" --escape double-fork 'watchdog_ms=50' &\nexec sleep 600"));
 }

@@ -29,11 +29,15 @@ fn an_idle_daemon_sleeps() {
     };
     // What a start leaves to be done later.
     goes_by(Duration::from_secs(3));
-    let before = wake_ups(daemon.pid());
-    goes_by(WATCHED);
-    let woken = wake_ups(daemon.pid()) - before;
-    eprintln!("measured: {woken} wake-ups in {WATCHED:?}");
-    assert!(woken <= WAKE_UPS, "{woken} wake-ups in {WATCHED:?}");
+    let mut windows = Vec::new();
+    // What wakes it of its own accord does so in each; a busy machine, which has it wait for a lock or a page, in one of them.
+    while windows.len() < 3 && windows.iter().all(|woken| *woken > WAKE_UPS) {
+        let before = wake_ups(daemon.pid());
+        goes_by(WATCHED);
+        windows.push(wake_ups(daemon.pid()) - before);
+    }
+    eprintln!("measured: {windows:?} wake-ups in {WATCHED:?} each");
+    assert!(windows.iter().any(|woken| *woken <= WAKE_UPS), "{windows:?} wake-ups in {WATCHED:?} each");
     rig.finish(daemon);
 }
 

@@ -1,7 +1,7 @@
 //! Nothing of a run outlives it: whatever ends it, whatever its processes do to get away, on every rung of the
 //! containment ladder but the last, as root and as an ordinary user.
 
-use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use testkit::control::request;
@@ -118,8 +118,13 @@ impl Scene {
             rung.setting()
         );
         std::fs::write(rig.config(), text).unwrap();
-        let mut lines = vec!["ignore-term ready trap"; TRAPS];
-        lines.extend(["ignore-term ready bomb=300"; BOMBS]);
+        let alive = alive_file(&rig);
+        std::fs::write(&alive, "").unwrap();
+        // Until the test has seen what it waits for, however long that takes here.
+        let beats = if ending == Ending::Stall { format!(" beats_while={}", alive.display()) } else { String::new() };
+        let (trap, bomb) = (format!("ignore-term{beats} ready trap"), format!("ignore-term{beats} ready bomb=300"));
+        let mut lines = vec![trap.as_str(); TRAPS];
+        lines.extend([bomb.as_str(); BOMBS]);
         let rig = rig.plan(&lines);
         Self { rig, rung, ending, jail }
     }
@@ -132,18 +137,8 @@ impl Scene {
         }
     }
 
-    /// The daemon hears that the worker lives, until we have seen what we wait for.
-    fn keep_alive(&self) {
-        if self.ending == Ending::Stall {
-            let socket = self.rig.home.path().join("workers/main/notify.sock");
-            // A daemon that is still on its way up has no socket yet.
-            UnixDatagram::unbound().and_then(|datagram| datagram.send_to(b"WATCHDOG=1", socket)).ok();
-        }
-    }
-
     fn wait_for_crowd(&self, is_bomb: bool) -> Vec<Process> {
         self.rig.home.wait_until("the trap is sprung", DEADLINE, || {
-            self.keep_alive();
             let all = self.rig.run_processes();
             let sprung = if is_bomb {
                 all.len() > 20
@@ -160,7 +155,7 @@ impl Scene {
             Ending::StopWorker => self.rig.connect().send(&request("stop-worker")).unwrap(),
             Ending::Crash => self.rig.kill_if_alive(leader),
             // It is silent from now on.
-            Ending::Stall => {}
+            Ending::Stall => std::fs::remove_file(alive_file(&self.rig)).unwrap(),
             Ending::Memory => {
                 let jail = self.jail.as_ref().expect("a jail for the memory's sake");
                 let room_bytes = if is_bomb { ROOM_OF_BOMB_BYTES } else { ROOM_OF_TRAP_BYTES };
@@ -194,6 +189,11 @@ impl Scene {
     }
 }
 
+/// The worker beats while it is there.
+fn alive_file(rig: &Rig) -> PathBuf {
+    rig.home.user_home().join("alive")
+}
+
 fn nothing_survives(rung: Rung, ending: Ending) {
     if !rung.is_there() {
         return;
@@ -209,6 +209,7 @@ fn nothing_survives(rung: Rung, ending: Ending) {
     let mut bombs_ms = Vec::new();
     for number in 0..TRAPS + BOMBS {
         if number > 0 {
+            std::fs::write(alive_file(&scene.rig), "").unwrap();
             assert!(scene.rig.ask("restart-worker").done().starts_with("Worker started"));
         }
         let is_bomb = number >= TRAPS;

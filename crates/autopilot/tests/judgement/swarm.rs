@@ -174,6 +174,48 @@ fn one_that_has_more_of_its_own_goes_before_forks_that_share() {
     scene.finish();
 }
 
+/// The agent goes when it is asked; its child, which is on no list and holds the memory, heeds nothing.
+fn a_child_that_outlives_its_victim_goes_too(build: fn(&str) -> Rig) {
+    let settings = format!(
+        "stall_timeout_ms = 0\n[memory]\npoll_interval_ms = 100\nmin_available_bytes = {}\n\
+         critical_threshold_bytes = 0\nnode_kill_threshold_bytes = {}",
+        1_u64 << 50,
+        60 * MIB
+    );
+    let rig = build(&settings);
+    let holder = stranger::program(&rig.home, "holder");
+    let agent = stranger::shell(&rig.home, "claude");
+    let words = format!("ignore-term leak={}:{}", 400 * MIB, 80 * MIB);
+    let rig = rig.script(&format!(
+        "'{}' -c \"'{}' --hostile '{words}' & wait\" &\nwhile :; do wait; sleep 1; done",
+        agent.display(),
+        holder.display()
+    ));
+    let daemon = rig.start();
+    let worker = pid(&rig.wait_for_state("running"));
+    let named =
+        |name: &str| rig.run_processes().into_iter().find(|process| name_of(process.pid) == name).map(|p| p.pid);
+    let (agent, holder) =
+        rig.home.wait_until("both are there", DEADLINE, || Some((named("claude")?, named("holder")?)));
+    rig.home.wait_until("the agent is gone", DEADLINE, || (!vitals::is_alive(agent)).then_some(()));
+    rig.home.wait_until("its child is gone, too", DEADLINE, || (!vitals::is_alive(holder)).then_some(()));
+    let said = daemon.stderr();
+    assert!(said.contains(&format!("sent SIGTERM to process {agent} ")), "{said}");
+    assert!(said.contains(&format!("sent SIGKILL to process {agent} ")), "{said}");
+    assert_eq!(pid(&rig.status()), worker, "the worker goes on");
+    rig.finish(daemon);
+}
+
+#[test]
+fn a_child_that_outlives_its_victim_goes_too_by_root() {
+    a_child_that_outlives_its_victim_goes_too(Rig::new);
+}
+
+#[test]
+fn a_child_that_outlives_its_victim_goes_too_by_an_ordinary_user() {
+    a_child_that_outlives_its_victim_goes_too(Rig::of_ordinary_user);
+}
+
 /// proc_pid_stat(5), field 6.
 fn session_of(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -150,7 +150,7 @@ impl Supervisor {
                 watch.announced |= recalled.announced;
                 watch.active_ms = recalled.active_ms.clamp(watch.started_ms.min(now_ms), now_ms);
                 watch.progress_ms = recalled.progress_ms.clamp(watch.started_ms.min(now_ms), now_ms);
-                watch.extended_until_ms = recalled.extended_until_ms;
+                watch.extend(now_ms, recalled.extended_until_ms);
                 watch.tolerated_ms = recalled.tolerated_ms.map(|at_ms| at_ms.min(now_ms));
                 if watch.announced {
                     self.state = State::Ready(watch.clone());

@@ -3,6 +3,9 @@
 
 use super::{RunId, Settings};
 
+/// One message asks for no more time than this, counted from when it came: more has to be asked for again, as with systemd.
+pub(super) const LONGEST_EXTENSION_MS: u64 = 3_600_000;
+
 /// A run under watch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Watch {
@@ -43,6 +46,12 @@ impl Watch {
         self.repeats(now_ms);
         self.progress_ms = self.progress_ms.max(now_ms);
         self.tolerated_ms = None;
+    }
+
+    /// It asks for more time. A shorter one that comes later takes nothing back.
+    pub(super) fn extend(&mut self, now_ms: u64, until_ms: u64) {
+        let until_ms = until_ms.min(now_ms.saturating_add(LONGEST_EXTENSION_MS));
+        self.extended_until_ms = self.extended_until_ms.max(until_ms);
     }
 
     /// It wrote, but nothing new.

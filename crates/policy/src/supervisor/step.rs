@@ -95,7 +95,7 @@ impl Supervisor {
             }
             Event::Extended(run, until_ms) => {
                 if let Some(watch) = self.watch_mut(run) {
-                    watch.extended_until_ms = watch.extended_until_ms.max(until_ms);
+                    watch.extend(now_ms, until_ms);
                 }
             }
             Event::Recalled(run, recalled) => self.recalled(now_ms, run, recalled),

@@ -123,7 +123,7 @@ pub enum Event {
     Announced(RunId),
     /// It showed life: a heartbeat.
     Activity(RunId),
-    /// It asked for more time (`EXTEND_TIMEOUT_USEC`): not stalled before then.
+    /// It asked for more time (`EXTEND_TIMEOUT_USEC`): not stalled before then, within an hour from now.
     Extended(RunId, u64),
     /// What a daemon before this one had seen of an adopted run.
     Recalled(RunId, Recalled),

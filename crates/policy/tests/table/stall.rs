@@ -68,6 +68,16 @@ fn an_extension_holds_the_verdict_off_until_it_is_over() {
     assert_eq!(ended_after(&mut rig, HOUR), Some(40 * MINUTE));
 }
 
+/// As with systemd, more time is asked for again and again: one message can't switch the rule off.
+#[test]
+fn one_extension_lasts_no_longer_than_an_hour_and_can_be_renewed() {
+    let mut rig = silent(Settings::default());
+    rig.play(Event::Extended(rig.run, u64::MAX));
+    assert_eq!(ended_after(&mut rig, 50 * MINUTE), None);
+    rig.play(Event::Extended(rig.run, u64::MAX));
+    assert_eq!(ended_after(&mut rig, 2 * HOUR), Some(HOUR));
+}
+
 #[test]
 fn a_stall_is_a_failure_and_backs_off() {
     let mut rig = stalled();

@@ -12,6 +12,8 @@ use signal_hook::low_level;
 use super::crowd;
 use super::words::{Leak, Words};
 
+/// How often `beats_while` beats.
+const BEAT_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a leak grows.
 const LEAK_INTERVAL: Duration = Duration::from_millis(10);
 const LEAK_INTERVALS_PER_SECOND: u64 = 100;
@@ -20,6 +22,9 @@ const LEAK_INTERVALS_PER_SECOND: u64 = 100;
 pub(super) fn live(words: &Words) -> u8 {
     let started = Instant::now();
     let mut alarm = Alarm::new(words.ignore_term);
+    if let Some(file) = words.beats_while.clone() {
+        std::thread::spawn(move || beat_while(&file));
+    }
     words.notifications.iter().for_each(|line| notify(line));
     if !spew(words.spew_bytes) {
         return 1;
@@ -104,6 +109,14 @@ fn notify(line: &str) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
     // The supervisor may be away for a moment: the kernel then refuses, and a real worker would go on, too.
     UnixDatagram::unbound().and_then(|datagram| datagram.send_to(line.as_bytes(), socket)).ok();
+}
+
+/// Not kept from it by whatever else this process does.
+fn beat_while(file: &str) {
+    while std::path::Path::new(file).exists() {
+        notify("WATCHDOG=1");
+        std::thread::park_timeout(BEAT_INTERVAL);
+    }
 }
 
 fn append_line(path: &str) {
