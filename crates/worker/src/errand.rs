@@ -54,6 +54,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) folder: &'a Path,
     /// `#3 Fix the login`.
     pub(crate) task: &'a str,
+    /// The branches on which the results are that the task needs.
+    pub(crate) needs: &'a [String],
     pub(crate) mark: &'a str,
 }
 
@@ -62,7 +64,7 @@ pub(crate) fn program(errand: Errand, on: &Surroundings<'_>) -> Option<Program> 
     let checkout = on.folder.join("checkout");
     let isolated = !on.place.branch.is_empty();
     let script = match errand {
-        Errand::Prepare if isolated || checkout.exists() => include_str!("errand/prepare.sh"),
+        Errand::Prepare if isolated || checkout.exists() || !on.needs.is_empty() => include_str!("errand/prepare.sh"),
         Errand::Accept if on.settings.accept.is_some() => include_str!("errand/accept.sh"),
         Errand::Finish | Errand::Abandon if isolated => include_str!("errand/finish.sh"),
         Errand::Prepare | Errand::Accept | Errand::Finish | Errand::Abandon => return None,
@@ -82,6 +84,8 @@ pub(crate) fn program(errand: Errand, on: &Surroundings<'_>) -> Option<Program> 
         ("AUTOPILOT_CHECKOUT".into(), checkout.into()),
         ("AUTOPILOT_BRANCH".into(), (&on.place.branch).into()),
         ("AUTOPILOT_BASE".into(), (&on.place.base).into()),
+        // Git allows no space in such a name.
+        ("AUTOPILOT_NEEDS".into(), on.needs.join(" ").into()),
         ("AUTOPILOT_WORKTREE".into(), worktree),
         ("AUTOPILOT_MERGE".into(), if merge { "1".into() } else { OsString::new() }),
         ("AUTOPILOT_MESSAGE".into(), message.into()),
@@ -147,7 +151,7 @@ mod tests {
     fn what_is_not_wanted_is_not_done() {
         let (settings, place) = (Settings::default(), Place::default());
         let (folder, task, mark) = (Path::new("/nonexistent"), "#1 a", "m");
-        let on = Surroundings { settings: &settings, place: &place, cwd: folder, folder, task, mark };
+        let on = Surroundings { settings: &settings, place: &place, cwd: folder, folder, task, needs: &[], mark };
         for errand in [Errand::Prepare, Errand::Accept, Errand::Finish, Errand::Abandon] {
             assert!(program(errand, &on).is_none(), "{errand:?}");
         }

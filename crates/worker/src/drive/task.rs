@@ -17,6 +17,8 @@ use crate::{Environment, names, repository, words};
 pub(super) struct Tasks {
     db: Queue,
     claimant: Claimant,
+    /// The branches on which the results are that the claimed task needs.
+    needs: Vec<String>,
     /// What the running errand says.
     tail: Tail,
     /// What the last check said, for the agent.
@@ -30,11 +32,15 @@ impl Tasks {
         let owner = format!("worker {}@{}{run}", own.pid, own.start_ticks);
         // Whoever drives has entered the project, and so holds its lock.
         let claimant = Claimant { owner, holder: Holder::Worker, lease_ms: LEASE_MS, holds_lock: true };
-        Self { db, claimant, tail: Tail::default(), rejection: String::new() }
+        Self { db, claimant, needs: Vec::new(), tail: Tail::default(), rejection: String::new() }
     }
 
     fn claim(&mut self, which: Which) -> Result<Found, Error> {
-        self.db.claim(which, &self.claimant, os::clock::wall_ms())
+        let found = self.db.claim(which, &self.claimant, os::clock::wall_ms())?;
+        if let Found::Task(claim) = found {
+            self.needs = self.db.branches_needed(claim.id)?;
+        }
+        Ok(found)
     }
 }
 
@@ -152,6 +158,7 @@ impl Desk<'_> {
     pub(super) fn errand(&mut self, errand: Errand) -> Option<Program> {
         self.mark = names::uuid_v4(os::random::bytes().unwrap_or_default());
         let task = self.task()?;
+        let needs = self.tasks.as_ref().map_or(&[][..], |tasks| &tasks.needs);
         let program = errand::program(
             errand,
             &Surroundings {
@@ -160,6 +167,7 @@ impl Desk<'_> {
                 cwd: self.recorder.cwd(),
                 folder: self.project.folder(),
                 task: &format!("#{} {}", task.id, task.title),
+                needs,
                 mark: &self.mark,
             },
         );

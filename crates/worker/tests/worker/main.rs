@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage up has failed")]
 
+mod places;
 mod secrets;
 mod stage;
 mod tasks;
