@@ -186,6 +186,7 @@ impl Drive<'_> {
                 Effect::Phase(phase) => self.desk.phase(phase),
                 Effect::Note(note) => self.desk.note(&note),
                 Effect::Probe => self.begin_probe(),
+                Effect::LookAtBudget => next = self.desk.look_at_budget().or(next),
                 Effect::Keep(standing) => self.desk.keep(standing),
                 Effect::Settle(fate) => self.desk.settle(fate),
                 Effect::Close(reason) => self.desk.close(reason),

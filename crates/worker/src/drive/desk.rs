@@ -23,7 +23,7 @@ use crate::ledger::{Ledger, dollars};
 use crate::previous::end_left_behind;
 use crate::progress::Progress;
 use crate::recorder::{Recorder, local_now};
-use crate::settings::{Budgets, Settings};
+use crate::settings::{Budgets, Seen, Settings};
 use crate::stream::SYNTHETIC;
 use crate::{Environment, Exit, RunArgs, complain, handover, names, words};
 
@@ -51,6 +51,9 @@ pub(super) struct Desk<'a> {
     reason: Option<Reason>,
     /// The budgets as they stood at the last look.
     windows: Cell<[Window; 3]>,
+    /// The settings' file as it was when the last program of the task had ended, and at the last look.
+    file_then: Seen,
+    file_now: Seen,
     /// Said once each.
     state_failed: bool,
     ledger_failed: bool,
@@ -75,6 +78,7 @@ impl<'a> Desk<'a> {
         recorder: Recorder,
         notifier: Notifier,
     ) -> Self {
+        let file = Seen::look(recorder.cwd());
         Self {
             args,
             env,
@@ -91,6 +95,8 @@ impl<'a> Desk<'a> {
             cli_words: String::new(),
             reason: None,
             windows: Cell::default(),
+            file_then: file.clone(),
+            file_now: file,
             state_failed: false,
             ledger_failed: false,
             nameless: 0,
@@ -324,6 +330,9 @@ impl<'a> Desk<'a> {
             let written = ledger.unanswered();
             self.ledger_result(written);
         }
+        // What it has written is not a person's word.
+        self.file_then = Seen::look(self.recorder.cwd());
+        self.file_now = self.file_then.clone();
         if let Some(job) = &mut self.job {
             job.cli = None;
         }
@@ -460,6 +469,29 @@ impl<'a> Desk<'a> {
         let windows = ledger.windows(self.settings.budget, stretches, to_loop).unwrap_or(self.windows.get());
         self.windows.set(windows);
         Spent { windows, ..ledger.spent() }
+    }
+
+    /// While a budget keeps us waiting and nothing of the task runs.
+    pub(super) fn look_at_budget(&mut self) -> Option<Event<'static>> {
+        let now = Seen::look(self.recorder.cwd());
+        // Twice the same: nobody is in the middle of writing it.
+        let settled = std::mem::replace(&mut self.file_now, now.clone()) == now;
+        if !settled || now == self.file_then {
+            return None;
+        }
+        self.file_then = now;
+        match Settings::read(self.recorder.cwd()) {
+            Ok(Settings { budget, .. }) if budget != self.settings.budget => {
+                self.settings.budget = budget;
+                self.status("the budgets in autopilot.toml have changed");
+                Some(Event::Spent(self.spent()))
+            }
+            Ok(_) => None,
+            Err(wrong) => {
+                self.status(&format!("the budgets stay as they were: {wrong}"));
+                None
+            }
+        }
     }
 
     /// The database was written to, by us or by somebody else.

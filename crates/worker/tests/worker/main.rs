@@ -501,6 +501,37 @@ fn a_budget_for_the_day_pauses_and_says_until_when_and_a_reset_ends_the_pause() 
 }
 
 #[test]
+fn a_budget_that_is_raised_in_the_pause_ends_it_but_not_one_that_the_agent_has_raised() {
+    let mut stage = Stage::new(WORK);
+    stage.supervised = true;
+    // The pause looks at the file with each heartbeat.
+    stage.env.push(("WATCHDOG_USEC", "400000".into()));
+    stage.env.push(("AUTOPILOT_MODEL_SILENCE_MS", "60000".into()));
+    let settings = stage.cwd().join("autopilot.toml");
+    fs::write(&settings, "[budget]\ndaily = 0.0005\n").unwrap();
+    let raise = "echo '[budget]' > \"$STANDIN/../cwd/autopilot.toml\"";
+    stage.scene(1, &format!("init; call a; {raise}; returned a; say more; ok more"));
+    let worker = stage.start(&["prompt=x"]);
+    stage.wait_for("is used up");
+    for _ in 0..6 {
+        stage.wait_for("WATCHDOG=1");
+    }
+    assert_eq!(stage.calls(), 1);
+    // A mistake ends no pause.
+    fs::write(&settings, "[budget]\ndaily = x\n").unwrap();
+    for _ in 0..6 {
+        stage.wait_for("WATCHDOG=1");
+    }
+    assert_eq!(stage.calls(), 1);
+    assert!(stage.logs()[0].contains("the budgets stay as they were: "), "{}", stage.logs()[0]);
+    fs::write(&settings, "[budget]\ndaily = 5\n").unwrap();
+    stage.wait_for("STATUS=the job is done");
+    assert_eq!(stage.calls(), 2);
+    worker.send(Send::Term);
+    assert_code(&worker.wait(), 143);
+}
+
+#[test]
 fn half_of_the_settings_are_none() {
     let stage = Stage::new(WORK);
     fs::write(stage.cwd().join("autopilot.toml"), "[budget]\ndayly = 1\n").unwrap();
