@@ -199,7 +199,7 @@ impl Drive<'_> {
 
     fn start(&mut self, launch: policy::work::Launch) -> Event<'static> {
         let Some(program) = self.desk.prepare(launch) else { return Event::Missing };
-        let child = match Child::spawn(&program, self.desk.cwd()) {
+        let child = match Child::spawn(&program, &self.desk.cwd()) {
             Ok(child) => child,
             Err(error) => return self.desk.not_started(&error),
         };

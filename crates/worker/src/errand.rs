@@ -12,6 +12,7 @@ use policy::work::task::Errand;
 
 use crate::environment::{MARK, NOT_FOR_THE_CLI};
 use crate::names::log_slug;
+use crate::repository;
 use crate::settings::{Isolation, Settings};
 
 /// So much of what a check says goes back to the agent: its end, where failures are summed up.
@@ -28,18 +29,30 @@ pub(crate) struct Place {
     pub(crate) branch: String,
     #[serde(default)]
     pub(crate) worktree: Option<PathBuf>,
+    /// In the worktree: the folder that the working directory is in the repository.
+    #[serde(default)]
+    pub(crate) folder: PathBuf,
 }
 
 impl Place {
     /// For a task, as the settings say.
-    pub(crate) fn new(isolation: Isolation, base: &str, id: i64, title: &str, project_folder: &Path) -> Self {
+    pub(crate) fn new(isolation: Isolation, cwd: &Path, id: i64, title: &str, project_folder: &Path) -> Self {
+        let base = repository::position(cwd).branch;
         let branch = format!("autopilot/{id}-{}", log_slug(title));
         let worktree = project_folder.join("worktrees").join(id.to_string());
         match isolation {
             Isolation::Off => Self::default(),
-            Isolation::Branch => Self { base: base.to_owned(), branch, worktree: None },
-            Isolation::Worktree => Self { base: base.to_owned(), branch, worktree: Some(worktree) },
+            Isolation::Branch => Self { base, branch, ..Self::default() },
+            Isolation::Worktree => {
+                Self { base, branch, worktree: Some(worktree), folder: repository::folder_within(cwd) }
+            }
         }
+    }
+
+    /// Where the agent works, if not in the working directory.
+    pub(crate) fn of_agent(&self) -> Option<PathBuf> {
+        let worktree = self.worktree.as_ref()?;
+        Some(if self.folder == Path::new("") { worktree.clone() } else { worktree.join(&self.folder) })
     }
 }
 
@@ -87,6 +100,7 @@ pub(crate) fn program(errand: Errand, on: &Surroundings<'_>) -> Option<Program> 
         // Git allows no space in such a name.
         ("AUTOPILOT_NEEDS".into(), on.needs.join(" ").into()),
         ("AUTOPILOT_WORKTREE".into(), worktree),
+        ("AUTOPILOT_FOLDER".into(), (&on.place.folder).into()),
         ("AUTOPILOT_MERGE".into(), if merge { "1".into() } else { OsString::new() }),
         ("AUTOPILOT_MESSAGE".into(), message.into()),
         ("AUTOPILOT_ACCEPT".into(), on.settings.accept.as_deref().unwrap_or_default().into()),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use os::files::Durability;
 use os::notify::Notifier;
@@ -106,9 +106,9 @@ impl<'a> Desk<'a> {
     }
 
     /// Where the agent works.
-    pub(super) fn cwd(&self) -> &Path {
-        let worktree = self.job.as_ref().and_then(|job| job.task.as_ref()?.place.worktree.as_deref());
-        worktree.unwrap_or(self.recorder.cwd())
+    pub(super) fn cwd(&self) -> PathBuf {
+        let place = self.job.as_ref().and_then(|job| job.task.as_ref()?.place.of_agent());
+        place.unwrap_or_else(|| self.recorder.cwd().to_owned())
     }
 
     /// Where we work.

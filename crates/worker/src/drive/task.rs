@@ -10,7 +10,7 @@ use super::desk::Desk;
 use crate::errand::{self, Place, Surroundings, Tail};
 use crate::job::{Job, Status, TaskWork};
 use crate::ledger::{Ledger, QUEUE_ACCOUNT};
-use crate::{Environment, names, repository, words};
+use crate::{Environment, names, words};
 
 /// The queue as one worker sees it.
 #[derive(Debug)]
@@ -90,8 +90,7 @@ impl Desk<'_> {
         let mut job = Job::new(id, redactor.text(&text(task)).into_owned());
         // It goes into names of files and branches, and into commits.
         let title = redactor.text(&task.title).into_owned();
-        let base = repository::position(self.recorder.cwd()).branch;
-        let place = Place::new(self.settings.git, &base, task.id, &title, self.project.folder());
+        let place = Place::new(self.settings.git, self.recorder.cwd(), task.id, &title, self.project.folder());
         let slug = names::log_slug(&title);
         job.task = Some(TaskWork { id: task.id, title, place });
         self.job = Some(job);

@@ -1,6 +1,6 @@
 # The place for a task's work: what a dead worker's check left is removed; then the task's branch, in a worktree of its own or in
 # the working directory. It begins with what the tasks have made that it needs: NEEDS are the branches that were left for review.
-# REPO, CHECKOUT; BRANCH, if there is to be one; WORKTREE, likewise.
+# REPO, CHECKOUT; BRANCH, if there is to be one; WORKTREE and FOLDER, the folder in it to work in, likewise.
 # The names have AUTOPILOT_ in front.
 set -euf
 cd "$AUTOPILOT_REPO"
@@ -55,6 +55,9 @@ for needed in $AUTOPILOT_NEEDS; do
         GIT_COMMITTER_EMAIL=autopilot@localhost \
         git commit-tree -p "$start" -p "$tip" -m "Merge branch '$needed' into $AUTOPILOT_BRANCH" "$tree")
 done
+if [ -n "$AUTOPILOT_FOLDER" ] && ! git rev-parse --verify --quiet "$start:$AUTOPILOT_FOLDER" >/dev/null; then
+    refuse "the folder $AUTOPILOT_FOLDER is not in $AUTOPILOT_BRANCH; commit something in it, or start the worker elsewhere"
+fi
 # Refused where somebody has it checked out.
 [ "$start" = "$old" ] || git branch --quiet --no-track --force "$AUTOPILOT_BRANCH" "$start"
 if [ -n "$AUTOPILOT_WORKTREE" ]; then

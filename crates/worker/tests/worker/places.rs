@@ -85,3 +85,35 @@ fn without_a_branch_of_its_own_a_task_waits_for_the_merge() {
     assert_code(&stage.run(&[]), 0);
     assert_eq!((standings(&stage)[1], stage.calls()), (Standing::Done, 2));
 }
+
+#[test]
+fn from_a_folder_below_a_task_is_worked_on_in_the_same_one() {
+    for isolation in ["off", "branch", "worktree"] {
+        let stage = stage_with(WORK, &["one"]);
+        let below = stage.cwd().join("a/below");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(below.join("kept"), "").unwrap();
+        make_repository(&stage.cwd(), &format!("git = \"{isolation}\"\naccept = \"test -e kept && test -e made\"\n"));
+        stage.scene(0, &format!("pwd > $STANDIN/pwd; {}", making("made", "1")));
+        assert_code(&stage.run(&[&format!("cwd={}", below.display())]), 0);
+        assert_eq!((standings(&stage), stage.calls()), (vec![Standing::Done], 1), "{isolation}");
+        let pwd = fs::read_to_string(stage.standin("pwd")).unwrap();
+        assert!(pwd.ends_with("/a/below\n"), "{isolation}: {pwd}");
+        if isolation != "off" {
+            assert_eq!(files_of(&stage, "autopilot/1-one"), ["a/below/kept", "a/below/made"]);
+        }
+        expect_no_checkout(&stage);
+    }
+}
+
+#[test]
+fn a_folder_that_a_worktree_would_not_have_is_named() {
+    let stage = stage_with(WORK, &["one"]);
+    make_repository(&stage.cwd(), "git = \"worktree\"\n");
+    fs::create_dir(stage.cwd().join("new")).unwrap();
+    assert_code(&stage.run(&[&format!("cwd={}", stage.cwd().join("new").display())]), 0);
+    assert_eq!((standings(&stage), stage.calls()), (vec![Standing::Blocked], 0));
+    let reason = tasks(&stage).remove(0).reason.unwrap();
+    assert!(reason.contains("the folder new is not in autopilot/1-one"), "{reason}");
+    expect_no_checkout(&stage);
+}
