@@ -348,6 +348,8 @@ pub enum Reason {
     Done,
     Turns,
     Budget,
+    /// The project's, for a day, a week or a month.
+    Window,
     NeedsYou(Need),
     /// The agent itself, or its task, needs a person.
     Blocked,

@@ -49,6 +49,8 @@ pub(super) struct Desk<'a> {
     /// What the CLI said last about itself.
     cli_words: String,
     reason: Option<Reason>,
+    /// Tasks that this worker has set aside, and why.
+    pub(super) set_aside: Vec<(i64, String)>,
     /// The budgets as they stood at the last look.
     windows: Cell<[Window; 3]>,
     /// The settings' file as it was when the last program of the task had ended, and at the last look.
@@ -94,6 +96,7 @@ impl<'a> Desk<'a> {
             phase: Phase::Starting,
             cli_words: String::new(),
             reason: None,
+            set_aside: Vec::new(),
             windows: Cell::default(),
             file_then: file.clone(),
             file_now: file,
@@ -575,8 +578,15 @@ impl<'a> Desk<'a> {
     pub(super) fn farewell(&mut self, exit: Exit) {
         self.recorder.progress().end();
         self.notifier.send(&format!("STOPPING=1\nSTATUS=ended: {}", exit.meaning()));
-        let Some((sentence, hint)) = self.reason.and_then(|reason| words::farewell(reason, exit, &self.cli_words))
-        else {
+        if !self.env.supervised {
+            for (id, why) in &self.set_aside {
+                let (sentence, hint) = words::set_aside(*id, why);
+                complain(format_args!("error: {sentence}"));
+                complain(format_args!("hint: {hint}"));
+            }
+        }
+        let last = self.reason.filter(|reason| *reason != Reason::Blocked || self.set_aside.is_empty());
+        let Some((sentence, hint)) = last.and_then(|reason| words::farewell(reason, exit, &self.cli_words)) else {
             return;
         };
         complain(format_args!("error: {sentence}"));

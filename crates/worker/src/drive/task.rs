@@ -242,7 +242,11 @@ impl Desk<'_> {
             Some(obstacle) => {
                 let reason = words::obstacle(obstacle, &tasks.rejection);
                 let reason = self.recorder.redactor().text(&reason);
-                tasks.db.block(id, &reason, Some(&owner), now_ms).map(|()| "blocked")
+                let blocked = tasks.db.block(id, &reason, Some(&owner), now_ms);
+                if blocked.is_ok() {
+                    self.set_aside.push((id, reason.into_owned()));
+                }
+                blocked.map(|()| "blocked")
             }
         };
         match said {

@@ -212,7 +212,14 @@ fn a_result_is_checked_in_a_clean_checkout_and_what_the_check_says_goes_back() {
 fn after_so_many_attempts_a_person_looks_and_has_the_reason() {
     let stage = stage_with(DONE, &["one", "two"]);
     make_repository(&stage.cwd(), "accept = \"echo broken; false\"\nmax_attempts = 2\n");
-    assert_code(&stage.run(&[]), 0);
+    let ending = stage.run(&[]);
+    assert_code(&ending, 0);
+    for id in [1, 2] {
+        let last_words =
+            format!("error: task #{id} is set aside: 2 results were not accepted; the last: broken\nhint: ");
+        assert!(ending.stderr.contains(&last_words), "{}", ending.stderr);
+    }
+    assert!(!ending.stderr.contains("the agent says"), "{}", ending.stderr);
     assert_eq!((stage.calls(), standings(&stage)), (4, vec![Standing::Blocked; 2]));
     let task = tasks(&stage).remove(0);
     assert_eq!(task.attempts, 2);
