@@ -13,7 +13,7 @@ use worker::Environment;
 
 use crate::cli::queue::{Format, Issue, IssueCommand};
 use crate::cli::report::{Exit, Failure};
-use crate::projects::{failed, find_or_make, need, say};
+use crate::projects::{Known, failed, find, find_or_make, need, say};
 use crate::table::{table, terminal_columns};
 
 pub(crate) fn main(issue: &Issue, env: &Environment) -> ExitCode {
@@ -278,10 +278,40 @@ fn import(
         return Err(Failure::new(Exit::Usage, format!("{name} has no tasks"))
             .hint("each task has a heading of the second level: ## What is to be done"));
     }
-    let mut known = find_or_make(env, project)?;
+    let known = find(env, project)?;
+    if let Some((document, needed)) = missing(&documents, known.as_ref())? {
+        let of = document.id.map(|id| format!("#{id} ")).unwrap_or_default();
+        let title = &document.draft.title;
+        let what = format!("{of}{title} needs #{needed}, which is neither in the file nor in the queue");
+        return Err(Failure::new(Exit::Usage, format!("cannot import {name}: {what}"))
+            .hint("nothing was imported; `autopilot issue list --all --json` and `issue export` have those that are done, too"));
+    }
+    let mut known = match known {
+        Some(known) => known,
+        None => find_or_make(env, project)?,
+    };
     let imported = known.queue.import(&documents, now_ms).map_err(|error| failed(&error))?;
-    let titles = documents.iter().zip(&imported.ids).map(|(document, id)| format!("#{id} {}\n", document.draft.title));
-    Ok(titles.collect())
+    let lines = documents.iter().zip(&imported.ids).map(|(document, id)| {
+        let remark = match (document.status, &document.claimed_by) {
+            (Status::Open, None) => String::new(),
+            (Status::Open, Some(owner)) => format!(" (was claimed by {owner}; can be claimed again)"),
+            (status, _) => format!(" ({})", queue::status_word(status)),
+        };
+        format!("#{id} {}{remark}\n", document.draft.title)
+    });
+    Ok(lines.collect())
+}
+
+/// A task of a file that needs one that is nowhere.
+fn missing<'a>(documents: &'a [Document], known: Option<&Known>) -> Result<Option<(&'a Document, i64)>, Failure> {
+    for (document, id) in queue::needed_from_elsewhere(documents) {
+        match known.map(|known| known.queue.task(id)) {
+            Some(Ok(_)) => {}
+            None | Some(Err(queue::Error::NoTask(_))) => return Ok(Some((document, id))),
+            Some(Err(error)) => return Err(failed(&error)),
+        }
+    }
+    Ok(None)
 }
 
 fn export(queue: &Queue, file: Option<&Path>, format: Option<Format>) -> Result<String, Failure> {

@@ -90,12 +90,89 @@ fn tasks_come_from_files_and_go_into_files() {
         assert_eq!(said(&home, &["issue", "export", file]), format!("wrote 2 tasks to {file}\n"));
         said(&home, &back.split(' ').collect::<Vec<_>>());
     }
-    let exported = said(&home, &["issue", "export", "-p", "more", "--format", "json"]);
-    assert_eq!(exported, said(&home, &["issue", "export", "-p", "again", "--format", "json"]));
-    assert_eq!(exported, home.read("out.json"));
+    let listed = said(&home, &["issue", "list", "-p", "more"]);
+    assert_eq!(listed, said(&home, &["issue", "list", "-p", "again"]));
+    assert_eq!(said(&home, &["issue", "export", "-p", "again", "--format", "json"]), home.read("out.json"));
     std::fs::write(home.repository().join("bad.md"), "## A\n- type: wish\n").expect("write");
     let stderr = refused(&home, &["issue", "import", "bad.md"], 2);
     assert!(stderr.contains("bad.md: line 2: `wish` is none of task, bug, feature"), "{stderr}");
+}
+
+#[test]
+fn what_a_list_or_an_export_says_of_each_task_comes_back_with_it() {
+    let home = home!();
+    for create in [
+        "issue create Design --type feature",
+        "issue create Build --needs 1 --priority high",
+        "issue create Ship --needs 2",
+        "issue create Sell --priority low",
+        "issue create Rest",
+    ] {
+        said(&home, &create.split(' ').collect::<Vec<_>>());
+    }
+    said(&home, &["issue", "complete", "1"]);
+    said(&home, &["issue", "block", "4", "no shop\nyet"]);
+    said(&home, &["issue", "claim", "5"]);
+    let all = ["issue", "list", "--all", "--json"];
+    for (source, file) in [(&all[..], "list.json"), (&["issue", "export", "--json"], "export.json")] {
+        std::fs::write(home.repository().join(file), said(&home, source)).expect("write");
+        let imported = said(&home, &["issue", "import", file, "-p", file]);
+        for line in ["#1 Design (done)", "#2 Build", "#3 Ship", "#4 Sell (blocked)"] {
+            assert!(imported.lines().any(|found| found == line), "{line}: {imported}");
+        }
+        said(&home, &["issue", "claim", "5", "-p", file]);
+        let without_claim = |mut list: serde_json::Value| {
+            for task in list["tasks"].as_array_mut().expect("tasks") {
+                task["claim"].take();
+            }
+            list
+        };
+        let again = json(&home, &[&all[..], &["-p", file]].concat());
+        assert_eq!(without_claim(again), without_claim(json(&home, &all)), "{file}");
+    }
+    // What is claimed here is claimed by nobody there, and that is said.
+    let imported = said(&home, &["issue", "import", "list.json", "-p", "other"]);
+    assert!(imported.contains("#5 Rest (was claimed by "), "{imported}");
+    // Those that are done are not in a short list; what needs them says so.
+    std::fs::write(home.repository().join("short.json"), said(&home, &["issue", "list", "--json"])).expect("write");
+    assert!(refused(&home, &["issue", "import", "short.json", "-p", "none"], 2).contains("needs #1, which"));
+    assert!(refused(&home, &["issue", "list", "-p", "none"], 2).contains("no project none"));
+}
+
+#[test]
+fn an_import_names_what_it_does_not_know_and_makes_nothing() {
+    let home = home!();
+    for (file, text, words) in [
+        ("a.json", r#"{"tasks":[{"title":"a"},{"title":"b","colour":"red"}]}"#, "unknown member `colour`"),
+        ("a.json", r#"{"tasks":[{"title":"a"}],"owner":"me"}"#, "unknown member `owner`"),
+        ("a.json", r#"{"tasks":[{"title":"a","state":"asleep"}]}"#, "task 1: `asleep` is none of "),
+        ("a.json", r#"{"tasks":[{"title":"a","state":"done","status":"open"}]}"#, "task 1 "),
+        ("a.md", "## A\n```\n## B\n", "line 2: "),
+        ("a.md", "## [x] A\n- status: open\n", "line 2: "),
+        ("a.md", "## A\n\n## B\n- needs: #9\n", "needs #9, which"),
+    ] {
+        std::fs::write(home.repository().join(file), text).expect("write");
+        let stderr = refused(&home, &["issue", "import", file], 2);
+        assert!(stderr.contains(words), "{text}: {stderr}");
+        assert!(refused(&home, &["issue", "list"], 2).contains("no project here"));
+    }
+}
+
+#[test]
+fn a_plan_is_read_as_other_programs_read_markdown() {
+    let home = home!();
+    let plan = "\u{feff}# Plan\n\n```\n## No task\n```\n\n## [x] Design\n\n## [ ] #7 Build\n- Priority: HIGH\n* Type: Bug\n\n\
+                Like this:\n\n~~~ md\n## Inside\n- status: done\n```\n~~~\n\n## Test\n- STATUS: Blocked\n";
+    for (file, text) in [("unix.md", plan.to_owned()), ("dos.md", plan.replace('\n', "\r\n"))] {
+        std::fs::write(home.repository().join(file), text).expect("write");
+        let imported = said(&home, &["issue", "import", file, "-p", file]);
+        assert_eq!(imported, "#1 Design (done)\n#7 Build\n#8 Test (blocked)\n", "{file}");
+        let build = json(&home, &["issue", "show", "7", "--json", "-p", file]);
+        assert_eq!((build["priority"].as_str(), build["type"].as_str()), (Some("high"), Some("bug")));
+        assert_eq!(build["description"], "Like this:\n\n~~~ md\n## Inside\n- status: done\n```\n~~~");
+    }
+    std::fs::write(home.repository().join("bom.json"), "\u{feff}{\"tasks\":[{\"title\":\"a\"}]}\r\n").expect("write");
+    assert_eq!(said(&home, &["issue", "import", "bom.json", "-p", "bom"]), "#1 a\n");
 }
 
 #[test]

@@ -1,24 +1,25 @@
-//! Tasks in files: JSON for programs, Markdown for people. What is written can be read again.
-//!
-//! Markdown: a heading of the second level for each task, `## #3 Title`, then a list of what is known about it (`- priority: high`),
-//! then, after a blank line, the description. The number and the list may be missing. A line of a description that would be taken
-//! for such a heading gets a backslash in front, as Markdown has it.
+//! Tasks in files: JSON for programs, Markdown for people. What is written can be read again; what can't be understood is an error, and
+//! nothing of the file is made then.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+mod json;
+mod markdown;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::queue::Status;
 use rusqlite::params;
-use serde::{Deserialize, Serialize};
 
-use crate::task::{self, Draft, Kind, Task, UnknownWord, Word, priority, word};
+use crate::task::{self, Draft, Task, UnknownWord, word};
 use crate::tasks::{insert, set_needs};
 use crate::{Error, Queue};
+use json::FORMAT;
+pub use json::{json, read_json, task_json};
+pub use markdown::{markdown, read_markdown};
 
-/// The JSON file's version. 1: the first.
-const FORMAT: &str = "autopilot-tasks/1";
 /// The numbers of new tasks go on from the highest: a file must not use them up.
 const MOST_ID: i64 = 1 << 31;
+/// The year 9999, in milliseconds since 1970.
+const MOST_MS: u64 = 253_402_300_799_999;
 
 /// A task of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,19 @@ pub struct Document {
     pub draft: Draft,
     pub status: Status,
     pub reason: Option<String>,
+    /// Who worked on it there. A claim is not handed on.
+    pub claimed_by: Option<String>,
+    pub attempts: u32,
+    pub branch: Option<String>,
+    pub times: Times,
+}
+
+/// Milliseconds since 1970, as far as the file has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Times {
+    pub created_ms: Option<u64>,
+    pub updated_ms: Option<u64>,
+    pub done_ms: Option<u64>,
 }
 
 /// What an import made: the numbers that the tasks have now, in the file's order.
@@ -47,269 +61,94 @@ pub enum Unreadable {
     Word { line: usize, error: UnknownWord },
     #[error("line {line}: `{found}` is no task's number")]
     Number { line: usize, found: String },
+    #[error("line {line}: `{found}` is no number")]
+    Count { line: usize, found: String },
     #[error("line {line}: a task needs a title")]
     NoTitle { line: usize },
+    #[error("line {line}: this says otherwise than the box in the heading")]
+    Status { line: usize },
+    #[error("line {line}: this code block has no end")]
+    OpenCode { line: usize },
     #[error("task {nth}: {error}")]
     Member { nth: usize, error: UnknownWord },
     #[error("task {nth} has no title")]
     MemberTitle { nth: usize },
+    #[error("task {nth} has a state and a status that contradict each other")]
+    MemberStatus { nth: usize },
+    #[error("task {nth} has a time after the year 9999")]
+    MemberTime { nth: usize },
     #[error("#{0} is too high for a task's number; the highest is {MOST_ID}")]
     TooHigh(i64),
     #[error("it has two tasks #{0}")]
     Twice(i64),
 }
 
+impl Document {
+    fn new(draft: Draft) -> Self {
+        Self {
+            id: None,
+            draft,
+            status: Status::Open,
+            reason: None,
+            claimed_by: None,
+            attempts: 0,
+            branch: None,
+            times: Times::default(),
+        }
+    }
+}
+
 impl From<&Task> for Document {
     fn from(task: &Task) -> Self {
-        let Task { id, title, description, priority, kind, status, reason, needs, .. } = task.clone();
-        Self { id: Some(id), draft: Draft { title, description, priority, kind, needs }, status, reason }
+        let Task { id, title, description, priority, kind, status, reason, needs, attempts, branch, .. } = task.clone();
+        let times =
+            Times { created_ms: Some(task.created_ms), updated_ms: Some(task.updated_ms), done_ms: task.done_ms };
+        let draft = Draft { title, description, priority, kind, needs };
+        Self { id: Some(id), status, reason, attempts, branch, times, ..Self::new(draft) }
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct JsonFile {
-    #[serde(default)]
-    format: Option<String>,
-    tasks: Vec<JsonTask>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct JsonTask {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    id: Option<i64>,
-    title: String,
-    #[serde(default)]
-    description: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    priority: Option<String>,
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    status: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    #[serde(default)]
-    needs: Vec<i64>,
-}
-
-/// The tasks as a JSON file.
-#[must_use]
-pub fn json(tasks: &[Document]) -> String {
-    let tasks = tasks.iter().map(|Document { id, draft, status, reason }| JsonTask {
-        id: *id,
-        title: draft.title.clone(),
-        description: draft.description.clone(),
-        priority: Some(word(draft.priority).to_owned()),
-        kind: Some(word(draft.kind).to_owned()),
-        status: Some(word(*status).to_owned()),
-        reason: reason.clone(),
-        needs: draft.needs.clone(),
-    });
-    let file = JsonFile { format: Some(FORMAT.to_owned()), tasks: tasks.collect() };
-    // Strings and numbers only: nothing in it can fail.
-    let mut text = serde_json::to_string_pretty(&file).unwrap_or_default();
-    text.push('\n');
-    text
-}
-
-/// All about a task, as data: for programs and for agents.
-#[must_use]
-pub fn task_json(task: &Task, now_ms: u64) -> serde_json::Value {
-    let lease = task.lease.as_ref().filter(|_| task.standing(now_ms) == policy::queue::Standing::Claimed);
-    serde_json::json!({
-        "id": task.id,
-        "title": task.title,
-        "description": task.description,
-        "priority": word(task.priority),
-        "type": task.kind.to_string(),
-        "state": crate::standing_word(task.standing(now_ms)),
-        "reason": task.reason,
-        "needs": task.needs,
-        "claim": lease.map(|lease| serde_json::json!({
-            "owner": lease.owner, "since_ms": lease.since_ms, "expires_ms": lease.expires_ms,
-        })),
-        "attempts": task.attempts,
-        "branch": task.branch,
-        "created_ms": task.created_ms,
-        "updated_ms": task.updated_ms,
-        "done_ms": task.done_ms,
-    })
-}
-
-/// Reads a JSON file.
-///
-/// # Errors
-/// [`Unreadable`]
-pub fn read_json(text: &str) -> Result<Vec<Document>, Unreadable> {
-    let file: JsonFile = serde_json::from_str(text).map_err(|error| Unreadable::Json(error.to_string()))?;
-    if let Some(format) = file.format.filter(|format| format != FORMAT) {
-        return Err(Unreadable::Format(format));
+/// What a list calls it. That a task waits or is claimed follows from other things than its status.
+fn standing_status(text: &str) -> Result<Status, UnknownWord> {
+    match text {
+        "ready" | "claimed" | "waiting" => Ok(Status::Open),
+        "blocked" => Ok(Status::Blocked),
+        "done" => Ok(Status::Done),
+        _ => Err(UnknownWord { found: text.to_owned(), known: &["ready", "claimed", "waiting", "blocked", "done"] }),
     }
-    let tasks = file.tasks.into_iter().enumerate().map(|(index, task)| {
-        let nth = index + 1;
-        let member = |error| Unreadable::Member { nth, error };
-        let draft = Draft {
-            title: task.title,
-            description: task.description,
-            priority: read_or_default(task.priority.as_deref()).map_err(member)?,
-            kind: read_or_default(task.kind.as_deref()).map_err(member)?,
-            needs: task.needs,
-        };
-        let draft = draft.tidied();
-        if draft.title.is_empty() {
-            return Err(Unreadable::MemberTitle { nth });
-        }
-        let status = task.status.as_deref().map_or(Ok(Status::Open), Status::read).map_err(member)?;
-        Ok(Document { id: task.id, draft, status, reason: task.reason })
-    });
-    no_number_twice(tasks.collect::<Result<_, _>>()?)
 }
 
-fn read_or_default<T: Word + Default>(text: Option<&str>) -> Result<T, UnknownWord> {
-    text.map_or(Ok(T::default()), T::read)
+/// Some editors put a byte order mark in front.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-fn no_number_twice(tasks: Vec<Document>) -> Result<Vec<Document>, Unreadable> {
+fn checked(tasks: Vec<Document>) -> Result<Vec<Document>, Unreadable> {
     let mut ids: Vec<i64> = tasks.iter().filter_map(|task| task.id).collect();
     ids.sort_unstable();
     if let Some(id) = ids.last().filter(|id| **id > MOST_ID) {
         return Err(Unreadable::TooHigh(*id));
     }
-    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Unreadable::Twice(pair[0])),
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Unreadable::Twice(pair[0]));
+    }
+    let late = tasks.iter().position(|Document { times: Times { created_ms, updated_ms, done_ms }, .. }| {
+        [created_ms, updated_ms, done_ms].into_iter().flatten().any(|ms| *ms > MOST_MS)
+    });
+    match late {
+        Some(index) => Err(Unreadable::MemberTime { nth: index + 1 }),
         None => Ok(tasks),
     }
 }
 
-/// The tasks as a Markdown file.
+/// A task of a file and the number of one that it needs and that the file does not have.
 #[must_use]
-pub fn markdown(tasks: &[Document]) -> String {
-    let mut text = String::from("# Tasks\n");
-    for Document { id, draft, status, reason } in tasks {
-        text.push_str("\n## ");
-        if let Some(id) = id {
-            // Writing into a String can't fail.
-            write!(text, "#{id} ").ok();
-        }
-        let (priority, kind) = (word(draft.priority), word(draft.kind));
-        write!(text, "{}\n\n- priority: {priority}\n- type: {kind}\n", draft.title).ok();
-        if !draft.needs.is_empty() {
-            let needs: Vec<String> = draft.needs.iter().map(|id| format!("#{id}")).collect();
-            writeln!(text, "- needs: {}", needs.join(", ")).ok();
-        }
-        if *status != Status::Open {
-            writeln!(text, "- status: {}", word(*status)).ok();
-        }
-        if let Some(reason) = reason {
-            // On one line, and every character of it back again: JSON's way of quoting does that.
-            writeln!(text, "- reason: {}", serde_json::Value::from(reason.as_str())).ok();
-        }
-        if !draft.description.is_empty() {
-            text.push('\n');
-            for line in draft.description.lines() {
-                if line.trim_start_matches('\\').starts_with("## ") {
-                    text.push('\\');
-                }
-                text.push_str(line);
-                text.push('\n');
-            }
-        }
-    }
-    text
-}
-
-/// Reads a Markdown file. What stands before the first task is passed over.
-///
-/// # Errors
-/// [`Unreadable`]
-pub fn read_markdown(text: &str) -> Result<Vec<Document>, Unreadable> {
-    let mut tasks: Vec<Reading> = Vec::new();
-    for (index, line) in text.split('\n').enumerate() {
-        let (number, line) = (index + 1, line.strip_suffix('\r').unwrap_or(line));
-        if let Some(heading) = line.strip_prefix("## ") {
-            tasks.push(Reading::begin(heading, number)?);
-        } else if let Some(task) = tasks.last_mut() {
-            task.line(line, number)?;
-        }
-    }
-    no_number_twice(tasks.into_iter().map(Reading::end).collect())
-}
-
-/// A task of which not all lines were read yet.
-struct Reading {
-    document: Document,
-    /// The list of what is known may still come or go on.
-    in_list: bool,
-    list_began: bool,
-    description: String,
-}
-
-impl Reading {
-    fn begin(heading: &str, line: usize) -> Result<Self, Unreadable> {
-        let numbered = heading.trim_start().strip_prefix('#').and_then(|rest| rest.split_once(' '));
-        let numbered = numbered.and_then(|(number, title)| Some((number.parse().ok()?, title)));
-        let (id, title) = numbered.map_or((None, heading), |(id, title)| (Some(id), title));
-        let title = task::title(title);
-        if title.is_empty() {
-            return Err(Unreadable::NoTitle { line });
-        }
-        let draft = Draft { title, ..Draft::default() };
-        let document = Document { id, draft, status: Status::Open, reason: None };
-        Ok(Self { document, in_list: true, list_began: false, description: String::new() })
-    }
-
-    fn line(&mut self, line: &str, number: usize) -> Result<(), Unreadable> {
-        if self.in_list {
-            if line.trim().is_empty() {
-                self.in_list = !self.list_began;
-                return Ok(());
-            }
-            if self.member(line, number)? {
-                self.list_began = true;
-                return Ok(());
-            }
-            self.in_list = false;
-        }
-        let escaped = line.strip_prefix('\\').filter(|rest| rest.trim_start_matches('\\').starts_with("## "));
-        self.description.push_str(escaped.unwrap_or(line));
-        self.description.push('\n');
-        Ok(())
-    }
-
-    /// `false`: it is none of ours, and so a part of the description.
-    fn member(&mut self, line: &str, number: usize) -> Result<bool, Unreadable> {
-        let Some((key, value)) = line.strip_prefix("- ").and_then(|line| line.split_once(':')) else {
-            return Ok(false);
-        };
-        let value = value.trim();
-        let wrong = |error| Unreadable::Word { line: number, error };
-        match key.trim() {
-            "priority" => self.document.draft.priority = priority(value).map_err(wrong)?,
-            "type" => self.document.draft.kind = value.parse::<Kind>().map_err(wrong)?,
-            "status" => self.document.status = Status::read(value).map_err(wrong)?,
-            "needs" => self.document.draft.needs = numbers(value, number)?,
-            "reason" => {
-                self.document.reason = Some(serde_json::from_str(value).unwrap_or_else(|_| value.to_owned()));
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn end(self) -> Document {
-        let mut document = self.document;
-        document.draft.description = task::description(&self.description);
-        document
-    }
-}
-
-fn numbers(text: &str, line: usize) -> Result<Vec<i64>, Unreadable> {
-    let words = text.split([',', ' ']).filter(|word| !word.is_empty());
-    words
-        .map(|word| {
-            let number = word.trim_start_matches('#').parse();
-            number.map_err(|_| Unreadable::Number { line, found: word.to_owned() })
-        })
+pub fn needed_from_elsewhere(documents: &[Document]) -> Vec<(&Document, i64)> {
+    let own: BTreeSet<i64> = documents.iter().filter_map(|document| document.id).collect();
+    let elsewhere = |id: &&i64| !own.contains(*id);
+    documents
+        .iter()
+        .flat_map(|document| document.draft.needs.iter().filter(elsewhere).map(move |id| (document, *id)))
         .collect()
 }
 
@@ -331,12 +170,16 @@ impl Queue {
                     Some(id) if free(&id)? => Some(id),
                     _ => None,
                 };
-                let id = insert(tx, wanted, &document.draft, now_ms)?;
-                let status = &document.status;
+                let Document { status, times, attempts, .. } = document;
+                let created_ms = times.created_ms.unwrap_or(now_ms);
+                let id = insert(tx, wanted, &document.draft, created_ms)?;
                 let reason = document.reason.as_deref().map(task::description);
-                let done_ms = (*status == Status::Done).then_some(now_ms);
-                let sql = "UPDATE task SET status = ?2, reason = ?3, done_ms = ?4 WHERE id = ?1";
-                tx.execute(sql, params![id, word(*status), reason, done_ms])?;
+                let branch = document.branch.as_deref().map(task::title).filter(|branch| !branch.is_empty());
+                let done_ms = (*status == Status::Done).then_some(times.done_ms.unwrap_or(now_ms));
+                let updated_ms = times.updated_ms.unwrap_or(now_ms);
+                let sql = "UPDATE task SET status = ?2, reason = ?3, done_ms = ?4, updated_ms = ?5, attempts = ?6, branch = ?7
+                    WHERE id = ?1";
+                tx.execute(sql, params![id, word(*status), reason, done_ms, updated_ms, attempts, branch])?;
                 renamed.extend(document.id.map(|old| (old, id)));
                 ids.push(id);
             }

@@ -24,7 +24,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use claims::{Claim, Claimant, Found, Which};
-pub use exchange::{Document, Imported, Unreadable, json, markdown, read_json, read_markdown, task_json};
+pub use exchange::{Document, Imported, Times, Unreadable};
+pub use exchange::{json, markdown, needed_from_elsewhere, read_json, read_markdown, task_json};
 pub use ledger::{Account, Entry, Price, Tokens, Totals, told};
 pub use policy::queue::{Priority, Standing, Status};
 pub use task::{Change, Draft, Holder, Kind, Lease, Project, Task, UnknownWord, priority, priority_word, status_word};

@@ -148,6 +148,19 @@ impl Queue {
         })
     }
 
+    /// The branches on which the results are that this task needs, and those that these need, the oldest task first.
+    ///
+    /// # Errors
+    /// As of the database.
+    pub fn branches_needed(&self, id: i64) -> Result<Vec<String>, Error> {
+        let sql = "WITH RECURSIVE below (id) AS (
+                SELECT needs FROM dependency WHERE task = ?1
+                UNION SELECT d.needs FROM dependency d JOIN below ON d.task = below.id)
+            SELECT t.branch FROM below JOIN task t ON t.id = below.id
+            WHERE t.branch IS NOT NULL AND t.status = 'done' ORDER BY t.id";
+        self.read(|db| db.prepare(sql)?.query_map([id], |row| row.get(0))?.collect())
+    }
+
     /// Notes on which branch a task's result is.
     ///
     /// # Errors

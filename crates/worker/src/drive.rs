@@ -186,6 +186,7 @@ impl Drive<'_> {
                 Effect::Phase(phase) => self.desk.phase(phase),
                 Effect::Note(note) => self.desk.note(&note),
                 Effect::Probe => self.begin_probe(),
+                Effect::LookAtBudget => next = self.desk.look_at_budget().or(next),
                 Effect::Keep(standing) => self.desk.keep(standing),
                 Effect::Settle(fate) => self.desk.settle(fate),
                 Effect::Close(reason) => self.desk.close(reason),
@@ -198,7 +199,7 @@ impl Drive<'_> {
 
     fn start(&mut self, launch: policy::work::Launch) -> Event<'static> {
         let Some(program) = self.desk.prepare(launch) else { return Event::Missing };
-        let child = match Child::spawn(&program, self.desk.cwd()) {
+        let child = match Child::spawn(&program, &self.desk.cwd()) {
             Ok(child) => child,
             Err(error) => return self.desk.not_started(&error),
         };

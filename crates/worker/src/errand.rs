@@ -12,6 +12,7 @@ use policy::work::task::Errand;
 
 use crate::environment::{MARK, NOT_FOR_THE_CLI};
 use crate::names::log_slug;
+use crate::repository;
 use crate::settings::{Isolation, Settings};
 
 /// So much of what a check says goes back to the agent: its end, where failures are summed up.
@@ -28,18 +29,30 @@ pub(crate) struct Place {
     pub(crate) branch: String,
     #[serde(default)]
     pub(crate) worktree: Option<PathBuf>,
+    /// In the worktree: the folder that the working directory is in the repository.
+    #[serde(default)]
+    pub(crate) folder: PathBuf,
 }
 
 impl Place {
     /// For a task, as the settings say.
-    pub(crate) fn new(isolation: Isolation, base: &str, id: i64, title: &str, project_folder: &Path) -> Self {
+    pub(crate) fn new(isolation: Isolation, cwd: &Path, id: i64, title: &str, project_folder: &Path) -> Self {
+        let base = repository::position(cwd).branch;
         let branch = format!("autopilot/{id}-{}", log_slug(title));
         let worktree = project_folder.join("worktrees").join(id.to_string());
         match isolation {
             Isolation::Off => Self::default(),
-            Isolation::Branch => Self { base: base.to_owned(), branch, worktree: None },
-            Isolation::Worktree => Self { base: base.to_owned(), branch, worktree: Some(worktree) },
+            Isolation::Branch => Self { base, branch, ..Self::default() },
+            Isolation::Worktree => {
+                Self { base, branch, worktree: Some(worktree), folder: repository::folder_within(cwd) }
+            }
         }
+    }
+
+    /// Where the agent works, if not in the working directory.
+    pub(crate) fn of_agent(&self) -> Option<PathBuf> {
+        let worktree = self.worktree.as_ref()?;
+        Some(if self.folder == Path::new("") { worktree.clone() } else { worktree.join(&self.folder) })
     }
 }
 
@@ -54,6 +67,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) folder: &'a Path,
     /// `#3 Fix the login`.
     pub(crate) task: &'a str,
+    /// The branches on which the results are that the task needs.
+    pub(crate) needs: &'a [String],
     pub(crate) mark: &'a str,
 }
 
@@ -62,7 +77,7 @@ pub(crate) fn program(errand: Errand, on: &Surroundings<'_>) -> Option<Program> 
     let checkout = on.folder.join("checkout");
     let isolated = !on.place.branch.is_empty();
     let script = match errand {
-        Errand::Prepare if isolated || checkout.exists() => include_str!("errand/prepare.sh"),
+        Errand::Prepare if isolated || checkout.exists() || !on.needs.is_empty() => include_str!("errand/prepare.sh"),
         Errand::Accept if on.settings.accept.is_some() => include_str!("errand/accept.sh"),
         Errand::Finish | Errand::Abandon if isolated => include_str!("errand/finish.sh"),
         Errand::Prepare | Errand::Accept | Errand::Finish | Errand::Abandon => return None,
@@ -82,7 +97,10 @@ pub(crate) fn program(errand: Errand, on: &Surroundings<'_>) -> Option<Program> 
         ("AUTOPILOT_CHECKOUT".into(), checkout.into()),
         ("AUTOPILOT_BRANCH".into(), (&on.place.branch).into()),
         ("AUTOPILOT_BASE".into(), (&on.place.base).into()),
+        // Git allows no space in such a name.
+        ("AUTOPILOT_NEEDS".into(), on.needs.join(" ").into()),
         ("AUTOPILOT_WORKTREE".into(), worktree),
+        ("AUTOPILOT_FOLDER".into(), (&on.place.folder).into()),
         ("AUTOPILOT_MERGE".into(), if merge { "1".into() } else { OsString::new() }),
         ("AUTOPILOT_MESSAGE".into(), message.into()),
         ("AUTOPILOT_ACCEPT".into(), on.settings.accept.as_deref().unwrap_or_default().into()),
@@ -147,7 +165,7 @@ mod tests {
     fn what_is_not_wanted_is_not_done() {
         let (settings, place) = (Settings::default(), Place::default());
         let (folder, task, mark) = (Path::new("/nonexistent"), "#1 a", "m");
-        let on = Surroundings { settings: &settings, place: &place, cwd: folder, folder, task, mark };
+        let on = Surroundings { settings: &settings, place: &place, cwd: folder, folder, task, needs: &[], mark };
         for errand in [Errand::Prepare, Errand::Accept, Errand::Finish, Errand::Abandon] {
             assert!(program(errand, &on).is_none(), "{errand:?}");
         }

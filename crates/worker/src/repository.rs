@@ -16,6 +16,13 @@ pub(crate) fn position(folder: &Path) -> Position {
     folder.ancestors().find_map(|folder| git_folder(&folder.join(".git"))).map(|git| read(&git)).unwrap_or_default()
 }
 
+/// What a folder is called from its repository's root; empty for the root itself, and without one.
+#[must_use]
+pub(crate) fn folder_within(folder: &Path) -> PathBuf {
+    let root = folder.ancestors().find(|folder| git_folder(&folder.join(".git")).is_some());
+    root.and_then(|root| folder.strip_prefix(root).ok()).unwrap_or(Path::new("")).to_owned()
+}
+
 fn git_folder(dot_git: &Path) -> Option<PathBuf> {
     if dot_git.is_dir() {
         return Some(dot_git.to_owned());

@@ -1,8 +1,10 @@
 //! `autopilot.toml` in the repository: what holds for the work on it, whoever starts the worker.
 //!
-//! Looked for in the working directory and above it, up to the repository's root. Read once, at the start: what the agent writes into
-//! it does not change the terms that it works under.
+//! Looked for in the working directory and above it, up to the repository's root. Read at the start, and its budgets again when
+//! somebody changes it while one of them keeps the worker waiting: what the agent writes into it does not change the terms that it works
+//! under.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -119,6 +121,21 @@ impl Settings {
         let max_attempts = file.max_attempts.map_or(default.max_attempts, std::num::NonZeroU32::get);
         let accept = file.accept.filter(|command| !command.trim().is_empty());
         Ok(Self { accept, max_attempts, git: file.git, merge: file.merge, budget })
+    }
+}
+
+/// By what a change of the file is noticed; nothing is read for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen(Option<(PathBuf, [i64; 4], u64, u64)>);
+
+impl Seen {
+    /// The file as it is now.
+    pub(crate) fn look(folder: &Path) -> Self {
+        Self(find(folder).and_then(|path| {
+            let data = path.metadata().ok()?;
+            let times = [data.mtime(), data.mtime_nsec(), data.ctime(), data.ctime_nsec()];
+            Some((path, times, data.ino(), data.len()))
+        }))
     }
 }
 

@@ -9,6 +9,9 @@ use crate::exit::Exit;
 use crate::ledger::dollars;
 use crate::recorder::local;
 
+/// So much of a reason is repeated on stderr.
+const WHY_MAX_CHARS: usize = 300;
+
 /// A note as one line. `wall_ms` is now.
 pub(crate) fn note(note: &Note, wall_ms: u64) -> String {
     match note {
@@ -41,9 +44,9 @@ pub(crate) fn note(note: &Note, wall_ms: u64) -> String {
             span(*delay_ms)
         ),
         Note::BudgetPause { window, delay_ms } => {
-            let (limit, spent) = (dollars(window.limit_micros), dollars(window.spent_micros));
+            let (limit, spent) = (money(window.limit_micros), money(window.spent_micros));
             let until = format!("{} (in {})", time(wall_ms, *delay_ms), span(*delay_ms));
-            format!("the budget of ${limit:.2} is used up (${spent:.2} spent); going on at {until}")
+            format!("the budget of {limit} is used up ({spent} spent); going on at {until}")
         }
         Note::GaveUp { outcome, failures: 1 } => format!("given up: {}", outcome_clause(*outcome)),
         Note::GaveUp { outcome, failures } => {
@@ -77,7 +80,7 @@ pub(crate) fn obstacle(obstacle: &Obstacle, rejection: &str) -> String {
         Obstacle::Rejected { attempts } => format!("{attempts} results were not accepted; the last:\n{rejection}"),
         Obstacle::NoPlace => format!("there is no place for its work: {rejection}"),
         Obstacle::Failed { outcome, failures } => {
-            format!("its sessions failed {failures} times in a row; the last: {}", outcome_clause(*outcome))
+            format!("poisoned: its sessions failed {failures} times in a row; the last: {}", outcome_clause(*outcome))
         }
     }
 }
@@ -121,7 +124,7 @@ pub(crate) fn reason(reason: Reason) -> String {
     match reason {
         Reason::Done => "done".to_owned(),
         Reason::Turns => "turns".to_owned(),
-        Reason::Budget => "budget".to_owned(),
+        Reason::Budget | Reason::Window => "budget".to_owned(),
         Reason::NeedsYou(need) => format!("needs-you:{}", need.word()),
         Reason::Blocked => "needs-you:blocked".to_owned(),
         Reason::Taken => "taken".to_owned(),
@@ -143,6 +146,10 @@ pub(crate) fn farewell(reason: Reason, exit: Exit, cli: &str) -> Option<(String,
         Reason::Budget => {
             ("the job's budget is used up".to_owned(), "run it again with a larger --max-budget to go on")
         }
+        Reason::Window => (
+            "the project's budget for the day, the week or the month is used up".to_owned(),
+            "raise it in autopilot.toml, or run `autopilot budget reset`; --full-auto waits for the next one and goes on by itself",
+        ),
         Reason::NeedsYou(need) => (
             with_cli(Outcome::NeedsYou(need).clause()),
             match need {
@@ -174,6 +181,24 @@ pub(crate) fn farewell(reason: Reason, exit: Exit, cli: &str) -> Option<(String,
     Some((sentence, Some(hint.to_owned())))
 }
 
+/// The last words on a task that was set aside, for whoever started us by hand.
+pub(crate) fn set_aside(id: i64, reason: &str) -> (String, String) {
+    let why = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut short: String = why.chars().take(WHY_MAX_CHARS).collect();
+    if short.len() < why.len() {
+        short.push('…');
+    }
+    let hint = format!("`autopilot issue show {id}` says all of it; `autopilot issue unblock {id}` lets it go on");
+    (format!("task #{id} is set aside: {short}"), hint)
+}
+
+/// Not less than it is: at least cents, and as many places more as it has.
+fn money(micros: u64) -> String {
+    let text = format!("${:.6}", dollars(micros));
+    let zeros = text.len() - text.trim_end_matches('0').len();
+    text.split_at(text.len() - zeros.min(4)).0.to_owned()
+}
+
 fn span(ms: u64) -> String {
     let s = (ms.saturating_add(500) / 1_000).max(1);
     match s {
@@ -201,6 +226,15 @@ mod tests {
         assert!(text.ends_with(" (in 60 min)"), "{text}");
         let crashed = Note::Waiting { outcome: Outcome::Crashed(CliExit::Signal(9)), delay_ms: 1_000, session };
         assert!(note(&crashed, 0).starts_with("the CLI died (signal 9); "));
+    }
+
+    #[test]
+    fn what_was_spent_is_told_to_its_last_digit() {
+        for (micros, text) in
+            [(15_000, "$0.015"), (500, "$0.0005"), (5_000_000, "$5.00"), (1, "$0.000001"), (0, "$0.00")]
+        {
+            assert_eq!(money(micros), text);
+        }
     }
 
     #[test]

@@ -507,6 +507,7 @@ impl Work {
                     return self.launch(now_ms, session, prompt, out);
                 }
                 if beat_due {
+                    out.push(Effect::LookAtBudget);
                     self.beat(now_ms, out);
                 }
             }

@@ -19,7 +19,7 @@ impl Work {
         if !self.rules.full_auto {
             out.push(Effect::Note(Note::BudgetPause { window, delay_ms }));
             out.push(Effect::Settle(Fate::Unfinished));
-            out.push(Effect::Close(Reason::Budget));
+            out.push(Effect::Close(Reason::Window));
             return self.leave(Code::Budget, out);
         }
         self.state = State::Saving { until_ms: window.ends_at_ms, session, prompt };

@@ -265,6 +265,8 @@ pub enum Effect {
     Note(Note),
     /// Ask the CLI whether it is logged in, and answer with [`Event::Probed`].
     Probe,
+    /// Look whether somebody has changed the budgets that keep us waiting, and answer with [`Event::Spent`] if so.
+    LookAtBudget,
     /// For the worker after this one; nothing depends on its being on the disk.
     Keep(Standing),
     /// The job's fate, for the disk.
@@ -346,6 +348,8 @@ pub enum Reason {
     Done,
     Turns,
     Budget,
+    /// The project's, for a day, a week or a month.
+    Window,
     NeedsYou(Need),
     /// The agent itself, or its task, needs a person.
     Blocked,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use os::files::Durability;
 use os::notify::Notifier;
@@ -23,7 +23,7 @@ use crate::ledger::{Ledger, dollars};
 use crate::previous::end_left_behind;
 use crate::progress::Progress;
 use crate::recorder::{Recorder, local_now};
-use crate::settings::{Budgets, Settings};
+use crate::settings::{Budgets, Seen, Settings};
 use crate::stream::SYNTHETIC;
 use crate::{Environment, Exit, RunArgs, complain, handover, names, words};
 
@@ -49,8 +49,13 @@ pub(super) struct Desk<'a> {
     /// What the CLI said last about itself.
     cli_words: String,
     reason: Option<Reason>,
+    /// Tasks that this worker has set aside, and why.
+    pub(super) set_aside: Vec<(i64, String)>,
     /// The budgets as they stood at the last look.
     windows: Cell<[Window; 3]>,
+    /// The settings' file as it was when the last program of the task had ended, and at the last look.
+    file_then: Seen,
+    file_now: Seen,
     /// Said once each.
     state_failed: bool,
     ledger_failed: bool,
@@ -75,6 +80,7 @@ impl<'a> Desk<'a> {
         recorder: Recorder,
         notifier: Notifier,
     ) -> Self {
+        let file = Seen::look(recorder.cwd());
         Self {
             args,
             env,
@@ -90,7 +96,10 @@ impl<'a> Desk<'a> {
             phase: Phase::Starting,
             cli_words: String::new(),
             reason: None,
+            set_aside: Vec::new(),
             windows: Cell::default(),
+            file_then: file.clone(),
+            file_now: file,
             state_failed: false,
             ledger_failed: false,
             nameless: 0,
@@ -100,9 +109,9 @@ impl<'a> Desk<'a> {
     }
 
     /// Where the agent works.
-    pub(super) fn cwd(&self) -> &Path {
-        let worktree = self.job.as_ref().and_then(|job| job.task.as_ref()?.place.worktree.as_deref());
-        worktree.unwrap_or(self.recorder.cwd())
+    pub(super) fn cwd(&self) -> PathBuf {
+        let place = self.job.as_ref().and_then(|job| job.task.as_ref()?.place.of_agent());
+        place.unwrap_or_else(|| self.recorder.cwd().to_owned())
     }
 
     /// Where we work.
@@ -324,6 +333,9 @@ impl<'a> Desk<'a> {
             let written = ledger.unanswered();
             self.ledger_result(written);
         }
+        // What it has written is not a person's word.
+        self.file_then = Seen::look(self.recorder.cwd());
+        self.file_now = self.file_then.clone();
         if let Some(job) = &mut self.job {
             job.cli = None;
         }
@@ -462,6 +474,29 @@ impl<'a> Desk<'a> {
         Spent { windows, ..ledger.spent() }
     }
 
+    /// While a budget keeps us waiting and nothing of the task runs.
+    pub(super) fn look_at_budget(&mut self) -> Option<Event<'static>> {
+        let now = Seen::look(self.recorder.cwd());
+        // Twice the same: nobody is in the middle of writing it.
+        let settled = std::mem::replace(&mut self.file_now, now.clone()) == now;
+        if !settled || now == self.file_then {
+            return None;
+        }
+        self.file_then = now;
+        match Settings::read(self.recorder.cwd()) {
+            Ok(Settings { budget, .. }) if budget != self.settings.budget => {
+                self.settings.budget = budget;
+                self.status("the budgets in autopilot.toml have changed");
+                Some(Event::Spent(self.spent()))
+            }
+            Ok(_) => None,
+            Err(wrong) => {
+                self.status(&format!("the budgets stay as they were: {wrong}"));
+                None
+            }
+        }
+    }
+
     /// The database was written to, by us or by somebody else.
     pub(super) fn database_changed(&mut self) {
         if let Some(ledger) = &mut self.ledger {
@@ -543,8 +578,15 @@ impl<'a> Desk<'a> {
     pub(super) fn farewell(&mut self, exit: Exit) {
         self.recorder.progress().end();
         self.notifier.send(&format!("STOPPING=1\nSTATUS=ended: {}", exit.meaning()));
-        let Some((sentence, hint)) = self.reason.and_then(|reason| words::farewell(reason, exit, &self.cli_words))
-        else {
+        if !self.env.supervised {
+            for (id, why) in &self.set_aside {
+                let (sentence, hint) = words::set_aside(*id, why);
+                complain(format_args!("error: {sentence}"));
+                complain(format_args!("hint: {hint}"));
+            }
+        }
+        let last = self.reason.filter(|reason| *reason != Reason::Blocked || self.set_aside.is_empty());
+        let Some((sentence, hint)) = last.and_then(|reason| words::farewell(reason, exit, &self.cli_words)) else {
             return;
         };
         complain(format_args!("error: {sentence}"));

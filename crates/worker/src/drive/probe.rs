@@ -23,7 +23,7 @@ impl Drive<'_> {
             self.end_probe(hung);
         }
         let Some(program) = self.desk.probe() else { return };
-        match Child::spawn(&program, self.desk.cwd()) {
+        match Child::spawn(&program, &self.desk.cwd()) {
             Ok(child) => {
                 if self.poller.add(&child, PROBE, Interest::Readable).is_ok() {
                     self.probe.running = Some(child);

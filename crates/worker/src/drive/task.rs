@@ -10,13 +10,15 @@ use super::desk::Desk;
 use crate::errand::{self, Place, Surroundings, Tail};
 use crate::job::{Job, Status, TaskWork};
 use crate::ledger::{Ledger, QUEUE_ACCOUNT};
-use crate::{Environment, names, repository, words};
+use crate::{Environment, names, words};
 
 /// The queue as one worker sees it.
 #[derive(Debug)]
 pub(super) struct Tasks {
     db: Queue,
     claimant: Claimant,
+    /// The branches on which the results are that the claimed task needs.
+    needs: Vec<String>,
     /// What the running errand says.
     tail: Tail,
     /// What the last check said, for the agent.
@@ -30,11 +32,15 @@ impl Tasks {
         let owner = format!("worker {}@{}{run}", own.pid, own.start_ticks);
         // Whoever drives has entered the project, and so holds its lock.
         let claimant = Claimant { owner, holder: Holder::Worker, lease_ms: LEASE_MS, holds_lock: true };
-        Self { db, claimant, tail: Tail::default(), rejection: String::new() }
+        Self { db, claimant, needs: Vec::new(), tail: Tail::default(), rejection: String::new() }
     }
 
     fn claim(&mut self, which: Which) -> Result<Found, Error> {
-        self.db.claim(which, &self.claimant, os::clock::wall_ms())
+        let found = self.db.claim(which, &self.claimant, os::clock::wall_ms())?;
+        if let Found::Task(claim) = found {
+            self.needs = self.db.branches_needed(claim.id)?;
+        }
+        Ok(found)
     }
 }
 
@@ -84,8 +90,7 @@ impl Desk<'_> {
         let mut job = Job::new(id, redactor.text(&text(task)).into_owned());
         // It goes into names of files and branches, and into commits.
         let title = redactor.text(&task.title).into_owned();
-        let base = repository::position(self.recorder.cwd()).branch;
-        let place = Place::new(self.settings.git, &base, task.id, &title, self.project.folder());
+        let place = Place::new(self.settings.git, self.recorder.cwd(), task.id, &title, self.project.folder());
         let slug = names::log_slug(&title);
         job.task = Some(TaskWork { id: task.id, title, place });
         self.job = Some(job);
@@ -152,6 +157,7 @@ impl Desk<'_> {
     pub(super) fn errand(&mut self, errand: Errand) -> Option<Program> {
         self.mark = names::uuid_v4(os::random::bytes().unwrap_or_default());
         let task = self.task()?;
+        let needs = self.tasks.as_ref().map_or(&[][..], |tasks| &tasks.needs);
         let program = errand::program(
             errand,
             &Surroundings {
@@ -160,6 +166,7 @@ impl Desk<'_> {
                 cwd: self.recorder.cwd(),
                 folder: self.project.folder(),
                 task: &format!("#{} {}", task.id, task.title),
+                needs,
                 mark: &self.mark,
             },
         );
@@ -235,7 +242,11 @@ impl Desk<'_> {
             Some(obstacle) => {
                 let reason = words::obstacle(obstacle, &tasks.rejection);
                 let reason = self.recorder.redactor().text(&reason);
-                tasks.db.block(id, &reason, Some(&owner), now_ms).map(|()| "blocked")
+                let blocked = tasks.db.block(id, &reason, Some(&owner), now_ms);
+                if blocked.is_ok() {
+                    self.set_aside.push((id, reason.into_owned()));
+                }
+                blocked.map(|()| "blocked")
             }
         };
         match said {

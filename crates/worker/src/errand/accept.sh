@@ -1,5 +1,5 @@
 # The project's own check, in a clean checkout of the result: what is committed and what is not, but nothing that git ignores, and none
-# of the worker's logs. REPO is where the agent worked, CHECKOUT a place that is free, ACCEPT the command.
+# of the worker's logs. REPO is where the agent worked, FOLDER the folder in it if that is not REPO itself, CHECKOUT a place that is free, ACCEPT the command.
 # The names have AUTOPILOT_ in front.
 set -u
 running=
@@ -17,7 +17,7 @@ fail() {
 trap '[ -n "$running" ] && kill "$running" 2>/dev/null; remove; exit 143' TERM INT HUP
 if top=$(git -C "$AUTOPILOT_REPO" rev-parse --show-toplevel 2>/dev/null); then
     remove
-    prefix=$(git -C "$AUTOPILOT_REPO" rev-parse --show-prefix)
+    prefix=${AUTOPILOT_FOLDER:-$(git -C "$AUTOPILOT_REPO" rev-parse --show-prefix)}
     head=$(git -C "$top" rev-parse --verify --quiet HEAD)
     # An index of its own: that of the repository stays as the agent left it.
     export GIT_INDEX_FILE="$AUTOPILOT_CHECKOUT.index"

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage up has failed")]
 
+mod places;
 mod secrets;
 mod stage;
 mod tasks;
@@ -486,7 +487,7 @@ fn a_budget_for_the_day_pauses_and_says_until_when_and_a_reset_ends_the_pause() 
     fs::write(stage.cwd().join("autopilot.toml"), "[budget]\ndaily = 0.0005\nmonthly = 9\n").unwrap();
     stage.scene(1, "init; call a; returned a; say more; ok more");
     let worker = stage.start(&["prompt=x", "max_budget_usd=5"]);
-    let status = stage.wait_for("budget of $0.00 is used up");
+    let status = stage.wait_for("budget of $0.0005 is used up ($0.001 spent)");
     assert!(status.contains("AUTOPILOT_PHASE=limit") && status.contains("; going on at "), "{status}");
     assert_eq!(stage.flag(1, "--max-budget-usd").as_deref(), Some("0.000500"));
     assert_eq!(stage.calls(), 1);
@@ -497,6 +498,48 @@ fn a_budget_for_the_day_pauses_and_says_until_when_and_a_reset_ends_the_pause() 
     assert_eq!(stage.flag(2, "--resume"), stage.flag(1, "--session-id"));
     worker.send(Send::Term);
     assert_code(&worker.wait(), 143);
+}
+
+#[test]
+fn a_budget_that_is_raised_in_the_pause_ends_it_but_not_one_that_the_agent_has_raised() {
+    let mut stage = Stage::new(WORK);
+    stage.supervised = true;
+    // The pause looks at the file with each heartbeat.
+    stage.env.push(("WATCHDOG_USEC", "400000".into()));
+    stage.env.push(("AUTOPILOT_MODEL_SILENCE_MS", "60000".into()));
+    let settings = stage.cwd().join("autopilot.toml");
+    fs::write(&settings, "[budget]\ndaily = 0.0005\n").unwrap();
+    let raise = "echo '[budget]' > \"$STANDIN/../cwd/autopilot.toml\"";
+    stage.scene(1, &format!("init; call a; {raise}; returned a; say more; ok more"));
+    let worker = stage.start(&["prompt=x"]);
+    stage.wait_for("is used up");
+    for _ in 0..6 {
+        stage.wait_for("WATCHDOG=1");
+    }
+    assert_eq!(stage.calls(), 1);
+    // A mistake ends no pause.
+    fs::write(&settings, "[budget]\ndaily = x\n").unwrap();
+    for _ in 0..6 {
+        stage.wait_for("WATCHDOG=1");
+    }
+    assert_eq!(stage.calls(), 1);
+    assert!(stage.logs()[0].contains("the budgets stay as they were: "), "{}", stage.logs()[0]);
+    fs::write(&settings, "[budget]\ndaily = 5\n").unwrap();
+    stage.wait_for("STATUS=the job is done");
+    assert_eq!(stage.calls(), 2);
+    worker.send(Send::Term);
+    assert_code(&worker.wait(), 143);
+}
+
+#[test]
+fn who_has_used_a_budget_for_the_day_up_is_told_which_one() {
+    let stage = Stage::new("init; say hello; ok hello");
+    fs::write(stage.cwd().join("autopilot.toml"), "[budget]\ndaily = 0.0005\n").unwrap();
+    assert_code(&stage.run(&["prompt=x", "full_auto=false"]), 0);
+    let ending = stage.run(&["prompt=y", "full_auto=false"]);
+    assert_code(&ending, 11);
+    assert!(ending.stderr.contains("hint: raise it in autopilot.toml"), "{}", ending.stderr);
+    assert_eq!(stage.calls(), 1);
 }
 
 #[test]

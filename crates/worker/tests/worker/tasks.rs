@@ -25,20 +25,20 @@ fn add(queue: &mut Queue, title: &str) -> i64 {
     queue.create_task(&draft, os::clock::wall_ms()).unwrap()
 }
 
-fn queue(stage: &Stage) -> Queue {
+pub(crate) fn queue(stage: &Stage) -> Queue {
     Queue::open(&stage.project_file("queue.db")).unwrap()
 }
 
-fn tasks(stage: &Stage) -> Vec<Task> {
+pub(crate) fn tasks(stage: &Stage) -> Vec<Task> {
     queue(stage).tasks().unwrap()
 }
 
-fn standings(stage: &Stage) -> Vec<Standing> {
+pub(crate) fn standings(stage: &Stage) -> Vec<Standing> {
     tasks(stage).iter().map(|task| task.standing(os::clock::wall_ms())).collect()
 }
 
 /// Runs git there; gives what it says.
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     #[expect(clippy::disallowed_methods, reason = "a test's own look")]
     let mut command = std::process::Command::new("git");
     command.args(["-c", "user.name=t", "-c", "user.email=t@localhost"]).args(arguments).current_dir(folder);
@@ -47,7 +47,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn make_repository(folder: &Path, settings: &str) {
+pub(crate) fn make_repository(folder: &Path, settings: &str) {
     git(folder, &["init", "-q", "-b", "main"]);
     fs::write(folder.join("autopilot.toml"), settings).unwrap();
     git(folder, &["add", "-A"]);
@@ -55,7 +55,7 @@ fn make_repository(folder: &Path, settings: &str) {
 }
 
 #[track_caller]
-fn expect_no_checkout(stage: &Stage) {
+pub(crate) fn expect_no_checkout(stage: &Stage) {
     for name in ["checkout", "checkout.index"] {
         assert!(!stage.project_file(name).exists(), "{name} is left");
     }
@@ -212,7 +212,14 @@ fn a_result_is_checked_in_a_clean_checkout_and_what_the_check_says_goes_back() {
 fn after_so_many_attempts_a_person_looks_and_has_the_reason() {
     let stage = stage_with(DONE, &["one", "two"]);
     make_repository(&stage.cwd(), "accept = \"echo broken; false\"\nmax_attempts = 2\n");
-    assert_code(&stage.run(&[]), 0);
+    let ending = stage.run(&[]);
+    assert_code(&ending, 0);
+    for id in [1, 2] {
+        let last_words =
+            format!("error: task #{id} is set aside: 2 results were not accepted; the last: broken\nhint: ");
+        assert!(ending.stderr.contains(&last_words), "{}", ending.stderr);
+    }
+    assert!(!ending.stderr.contains("the agent says"), "{}", ending.stderr);
     assert_eq!((stage.calls(), standings(&stage)), (4, vec![Standing::Blocked; 2]));
     let task = tasks(&stage).remove(0);
     assert_eq!(task.attempts, 2);
