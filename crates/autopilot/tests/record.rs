@@ -88,6 +88,10 @@ fn what_it_took_is_told_for_people_and_as_data() {
     );
     assert_eq!((&data["cost_usd"], &data["tokens"]["output"]), (&0.0015.into(), &84.into()), "{data}");
     assert!(data["tools"]["Bash"]["p95_ms"].is_u64(), "{data}");
+    let model = &data["models"]["claude-sonnet-5-5"];
+    assert_eq!((&model["turns"], &model["tool_calls"], &model["tool_errors"]), (&2.into(), &1.into(), &0.into()));
+    assert!(model["tool_p95_ms"].is_u64() && model["api_errors"] == 0, "{data}");
+    assert!(text.contains("\nof each model") && text.lines().all(|line| line.chars().count() <= 80), "{text}");
     let both: Value = serde_json::from_str(&autopilot(&home, &["compare", "login", "docs", "--json"])).unwrap();
     assert_eq!((&both["a"]["analysis"]["tool_errors"], &both["b"]["analysis"]["tool_errors"]), (&0.into(), &1.into()));
     assert!(autopilot(&home, &["compare", "login", "docs"]).contains("A  20261121-235900-fix-login\n"));

@@ -80,7 +80,8 @@ fn text(found: &Analysis, paint: Paint) -> String {
         );
         let mut models: Vec<_> = found.models.iter().collect();
         models.sort_by_key(|(_, used)| std::cmp::Reverse((used.cost_micros, used.messages)));
-        for (name, used) in models.into_iter().take(ROWS_MAX) {
+        models.truncate(ROWS_MAX);
+        for (name, used) in &models {
             let name = if name.is_empty() { "unknown" } else { name };
             let input = used.tokens.input_tokens + used.tokens.cache_write_tokens + used.tokens.cache_read_tokens;
             let (input, output) = (count(input), count(used.tokens.output_tokens));
@@ -91,13 +92,26 @@ fn text(found: &Analysis, paint: Paint) -> String {
                 count(used.messages)
             ));
         }
+        let head = format!(
+            "\n{:<28}{:>6}{:>8}{:>8}{:>9}{:>12}{:>8}\n",
+            "of each model", "turns", "calls", "failed", "p50", "p95", "API err"
+        );
+        out.push_str(&paint.bold(&head));
+        for (name, used) in &models {
+            let name = if name.is_empty() { "unknown" } else { name };
+            let latency = |percent| used.tools.latency_ms(percent).map_or_else(|| "-".to_owned(), span);
+            let [turns, calls, failed, errors] =
+                [used.turns, used.tools.calls, used.tools.errors, used.api_errors].map(count);
+            let (half, most) = (latency(50), latency(95));
+            out.push_str(&format!(
+                "{:<28}{turns:>6}{calls:>8}{failed:>8}{half:>9}{most:>12}{errors:>8}\n",
+                cell(name, 27)
+            ));
+        }
     }
     if !found.tools.is_empty() {
         out.push_str(
-            &paint.bold(&format!(
-                "\n{:<28}{:>10}{:>10}{:>10}{:>14}{:>14}\n",
-                "tool", "calls", "failed", "", "p50", "p95"
-            )),
+            &paint.bold(&format!("\n{:<28}{:>9}{:>9}{:>9}{:>12}{:>12}\n", "tool", "calls", "failed", "", "p50", "p95")),
         );
         let mut tools: Vec<_> = found.tools.iter().collect();
         tools.sort_by_key(|(_, used)| std::cmp::Reverse(used.calls));
@@ -105,7 +119,7 @@ fn text(found: &Analysis, paint: Paint) -> String {
             let latency = |percent| used.latency_ms(percent).map_or_else(|| "-".to_owned(), span);
             let (calls, errors) = (count(used.calls), count(used.errors));
             let (rate, half, most) = (percent(used.errors, used.calls), latency(50), latency(95));
-            out.push_str(&format!("{:<28}{calls:>10}{errors:>10}{rate:>10}{half:>14}{most:>14}\n", cell(name, 27)));
+            out.push_str(&format!("{:<28}{calls:>9}{errors:>9}{rate:>9}{half:>12}{most:>12}\n", cell(name, 27)));
         }
         if tools.len() > ROWS_MAX {
             out.push_str(&format!("and {} more: --json shows them\n", tools.len() - ROWS_MAX));
@@ -132,8 +146,12 @@ pub(super) fn data(found: &Analysis) -> Value {
         dollars
     };
     let models = found.models.iter().map(|(name, used)| {
-        let value =
-            json!({ "messages": used.messages, "tokens": tokens(used.tokens), "cost_usd": usd(used.cost_micros) });
+        let value = json!({
+            "messages": used.messages, "turns": used.turns, "tokens": tokens(used.tokens),
+            "cost_usd": usd(used.cost_micros), "api_errors": used.api_errors,
+            "tool_calls": used.tools.calls, "tool_errors": used.tools.errors,
+            "tool_p50_ms": used.tools.latency_ms(50), "tool_p95_ms": used.tools.latency_ms(95),
+        });
         (name.clone(), value)
     });
     let tools = found.tools.iter().map(|(name, used)| {

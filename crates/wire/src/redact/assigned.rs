@@ -1,6 +1,6 @@
 //! Secrets that are known by what stands before them: a name, a header, the user in a URL.
 
-use super::{Span, begins_word, looks_random, run, tokens};
+use super::{Span, begins_word, header, looks_random, run, tokens};
 
 /// The longest value that is looked at.
 const VALUE_MAX_BYTES: usize = 1024;
@@ -12,6 +12,9 @@ enum Sort {
     Password,
     Secret,
     Authorization,
+    /// Of one cookie, its attributes after it, or of several.
+    SetCookie,
+    Cookies,
     /// 32 or more digits in hex.
     Digest,
 }
@@ -45,6 +48,8 @@ struct Name {
     sort: Sort,
     /// `DB_PASSWORD=`, `--password=`, `?password=`: where a value is meant, and no variable of a program.
     is_setting: bool,
+    /// `X-Api-Key:`: all that its line has is the value.
+    is_header: bool,
 }
 
 /// What `:` or `=` follows, if it may be one of [`NAMES`]; most names end otherwise.
@@ -61,6 +66,7 @@ fn end_of_name(bytes: &[u8], at: usize) -> Option<usize> {
         [_, b'r' | b'w', b'd'] | [b'r', b'e', b't'] | [b'k', b'e', b'n' | b'y'] | [_, b'e', b'y'] => true,
         [b'p', b'a', b't'] | [b's', b'i', b'g'] | [b'n', b's', b'e'] => true,
         [b'a', b's', b's' | b'e'] | [b'i', b'a', b'l'] | [b'a', b'l', b's'] => true,
+        [b'k', b'i', b'e'] => bytes.get(at) == Some(&b':'),
         [b'i', b'o', b'n'] => {
             end.checked_sub(6).and_then(|at| bytes.get(at)).is_some_and(|byte| matches!(byte, b'z' | b'Z'))
         }
@@ -94,7 +100,13 @@ fn name_before(bytes: &[u8], at: usize) -> Option<Name> {
     let letters = letters.get(letters.len().saturating_sub(count)..)?;
     let name = bytes.get(start..end)?;
     let upper = !name.iter().any(u8::is_ascii_lowercase);
-    let sort = NAMES.iter().find(|(known, _)| letters.ends_with(known)).map(|(_, sort)| *sort);
+    let sort = if ends_in(name, b"set-cookie") {
+        Some(Sort::SetCookie)
+    } else if ends_in(name, b"cookie") {
+        Some(Sort::Cookies)
+    } else {
+        NAMES.iter().find(|(known, _)| letters.ends_with(known)).map(|(_, sort)| *sort)
+    };
     // `DB_PASS`, `OPENAI_KEY`, but no `bypass` and no `cache_key`.
     let sort = sort
         .or_else(|| {
@@ -109,7 +121,18 @@ fn name_before(bytes: &[u8], at: usize) -> Option<Name> {
         .or_else(|| (name == b"sig" && matches!(back(start), Some(b'?' | b'&'))).then_some(Sort::Secret))
         .or_else(|| (name == b"response" && bytes.get(at) == Some(&b'=')).then_some(Sort::Digest))?;
     let is_setting = upper || name.starts_with(b"--") || matches!(back(start), Some(b'?' | b'&'));
-    Some(Name { sort, is_setting })
+    let is_custom = name.first_chunk() == Some(b"x-") || name.first_chunk() == Some(b"X-");
+    let is_custom = is_custom || name.windows(3).any(|window| window.eq_ignore_ascii_case(b"-x-"));
+    let is_header = bytes.get(at) == Some(&b':') && (is_custom || ends_in(name, b"api-key"));
+    Some(Name { sort, is_setting, is_header })
+}
+
+/// Whether these are the name's last words; what joins words to names of programs may not stand before them.
+fn ends_in(name: &[u8], words: &[u8]) -> bool {
+    let Some((before, end)) = name.len().checked_sub(words.len()).and_then(|at| name.split_at_checked(at)) else {
+        return false;
+    };
+    end.eq_ignore_ascii_case(words) && before.last().is_none_or(|byte| *byte == b'-')
 }
 
 /// At a `:` or `=`: what is assigned to a name that promises a secret.
@@ -139,18 +162,40 @@ pub(super) fn to_name(bytes: &[u8], at: usize) -> Option<Span<'static>> {
         let start = value + delimiter.map_or(0, <[u8]>::len);
         (start, start + run(bytes, start, is_plain))
     });
-    if name.sort == Sort::Authorization {
-        return authorization(bytes, start, end, quoted.is_some());
+    match name.sort {
+        Sort::Authorization => return header::authorization(bytes, start, end, quoted.is_some()),
+        Sort::Cookies | Sort::SetCookie => return header::cookies(bytes, start, name.sort == Sort::SetCookie),
+        Sort::Password | Sort::Secret | Sort::Digest => {}
     }
+    let is_header = name.is_header && is_whole(bytes, at, end, quoted.is_some());
+    of_sort(bytes, (start, end), &Name { is_header, ..name }, quoted.is_some())
+}
+
+/// The value of a command's option, whose name ends at `at`.
+pub(super) fn to_option(bytes: &[u8], at: usize, start: usize, end: usize) -> Option<Span<'static>> {
+    // Where nothing joins them it may be prose.
+    let name = Name { is_setting: false, is_header: false, ..name_before(bytes, at)? };
+    let quoted = start > at + 1;
+    matches!(name.sort, Sort::Password | Sort::Secret).then(|| of_sort(bytes, (start, end), &name, quoted)).flatten()
+}
+
+/// Whether a header has this value and nothing else, and is no program's text: there the value is quoted if the name is.
+fn is_whole(bytes: &[u8], at: usize, end: usize, quoted: bool) -> bool {
+    let is_named_plainly = at.checked_sub(1).and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric);
+    let ends = bytes.get(end).is_none_or(|next| matches!(next, b'\n' | b'\r' | b'"' | b'\'' | b'\\'));
+    quoted || (is_named_plainly && ends)
+}
+
+fn of_sort(bytes: &[u8], (start, end): (usize, usize), name: &Name, quoted: bool) -> Option<Span<'static>> {
     let text = bytes.get(start..end)?;
     let arrow = bytes.get(end) == Some(&b'>') && text.ends_with(b"-");
-    let called = quoted.is_none() && (arrow || matches!(bytes.get(end), Some(b'(' | b'[')));
-    if called || text.len() > VALUE_MAX_BYTES || is_placeholder(text) || !is_secret(text, &name, quoted.is_some()) {
+    let called = !quoted && (arrow || matches!(bytes.get(end), Some(b'(' | b'[')));
+    if called || text.len() > VALUE_MAX_BYTES || is_placeholder(text) || !is_secret(text, name, quoted) {
         return None;
     }
     let kind = match name.sort {
         Sort::Password => "password",
-        Sort::Secret | Sort::Authorization | Sort::Digest => "secret",
+        Sort::Secret | Sort::Authorization | Sort::SetCookie | Sort::Cookies | Sort::Digest => "secret",
     };
     // Whose it is tells more than that it is one.
     let known =
@@ -160,12 +205,12 @@ pub(super) fn to_name(bytes: &[u8], at: usize) -> Option<Span<'static>> {
 }
 
 /// Where nothing quotes a value, it ends here at the latest.
-fn is_plain(byte: u8) -> bool {
+pub(super) fn is_plain(byte: u8) -> bool {
     !byte.is_ascii_whitespace() && !byte.is_ascii_control() && !b"\"'`\\,;&|()[]{}<>".contains(&byte)
 }
 
 /// What stands where a secret will be: a variable, a mark, asterisks.
-fn is_placeholder(text: &[u8]) -> bool {
+pub(super) fn is_placeholder(text: &[u8]) -> bool {
     let begins = [&b"${"[..], b"$(", b"{{", b"%(", b"[redacted:", b"process.env", b"self.", b"this."];
     if begins.iter().any(|begin| text.starts_with(begin)) {
         return true;
@@ -216,7 +261,8 @@ fn is_secret(text: &[u8], name: &Name, quoted: bool) -> bool {
         Sort::Password if is_path(text) => false,
         Sort::Password if meant => text.len() >= 4,
         Sort::Password => text.len() >= 6 && any(|byte| byte.is_ascii_digit() || b"!@#%^*+?~".contains(byte)),
-        Sort::Secret | Sort::Authorization => {
+        Sort::Secret if name.is_header && text.len() >= 9 && text.iter().all(u8::is_ascii_alphanumeric) => true,
+        Sort::Secret | Sort::Authorization | Sort::SetCookie | Sort::Cookies => {
             let mixed = any(u8::is_ascii_digit) && any(u8::is_ascii_alphabetic);
             let written = any(|byte| matches!(byte, b'.' | b'_'));
             // Where nothing says that it is meant, a name in camel case looks the same.
@@ -225,22 +271,6 @@ fn is_secret(text: &[u8], name: &Name, quoted: bool) -> bool {
             text.len() >= if meant { 8 } else { 12 } && !is_link && (mixed || (by_case && any(u8::is_ascii_alphabetic)))
         }
     }
-}
-
-/// `Bearer …`, `Basic …`, or whatever else a header has.
-fn authorization(bytes: &[u8], start: usize, end: usize, quoted: bool) -> Option<Span<'static>> {
-    let line_end = start + run(bytes, start, |byte| !matches!(byte, b'\n' | b'\r' | b'"' | b'\'' | b'`' | b'\\'));
-    let end = if quoted { end } else { line_end };
-    let text = bytes.get(start..end)?;
-    let scheme = text.iter().position(|byte| *byte == b' ').filter(|at| (3..=16).contains(at));
-    let at = start + scheme.map_or(0, |at| at + 1);
-    let secret =
-        run(bytes, at, |byte| !byte.is_ascii_whitespace() && !b"\"'`\\,".contains(&byte)).min(end.saturating_sub(at));
-    let text = bytes.get(at..at + secret)?;
-    let least = if scheme.is_some() { 6 } else { 16 };
-    let is_code = text.iter().any(|byte| matches!(byte, b'(' | b'[')) || text.windows(3).any(|window| window == b"://");
-    let fits = secret >= least && looks_random(text) && !is_placeholder(text) && !is_code;
-    fits.then_some(Span { start: at, end: at + secret, kind: "authorization" })
 }
 
 /// `Bearer …` where no header's name stands before it.

@@ -1,4 +1,4 @@
-//! Private keys in PEM, RFC 7468: whole, cut off, quoted in JSON, or with the line numbers of a tool before each line.
+//! Private keys in PEM, RFC 7468, and of PuTTY (its manual, appendix C): whole, cut off, quoted in JSON, or with the line numbers of a tool before each line.
 
 use super::{Span, run};
 
@@ -28,6 +28,39 @@ pub(super) fn at_dash(bytes: &[u8], at: usize) -> Option<Span<'static>> {
     None
 }
 
+const PUTTY_BEGIN: &[u8] = b"Private-Lines: ";
+const PUTTY_END: &[u8] = b"Private-MAC: ";
+
+/// At the dash of the line that begins or ends the secret part of PuTTY's file.
+pub(super) fn at_putty(bytes: &[u8], at: usize) -> Option<Span<'static>> {
+    let start = at.checked_sub("Private".len())?;
+    let here = bytes.get(start..)?;
+    if here.starts_with(PUTTY_END) {
+        let body = body_before(bytes, start);
+        return (body > 0).then(|| Span { start: start - body, end: end_of_mac(bytes, start), kind: KIND });
+    }
+    let body = start + putty_border(here)?;
+    let rest = bytes.get(body..)?;
+    let near = rest.get(..rest.len().min(KEY_MAX_BYTES))?;
+    let whole = near.windows(PUTTY_END.len()).position(|window| window == PUTTY_END).filter(|end| {
+        let is_between = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'\\' | b'|' | b'>' | 0x80..);
+        near.get(..*end).is_some_and(|text| text.iter().all(|byte| is_body(*byte) || is_between(byte)))
+    });
+    let end = whole.map_or_else(|| end_of_body(bytes, body), |end| end_of_mac(bytes, body + end));
+    (end > body).then_some(Span { start, end, kind: KIND })
+}
+
+fn end_of_mac(bytes: &[u8], at: usize) -> usize {
+    let digits = at + PUTTY_END.len();
+    digits + run(bytes, digits, |byte| byte.is_ascii_hexdigit())
+}
+
+/// The length of `Private-Lines: 14`.
+fn putty_border(here: &[u8]) -> Option<usize> {
+    let digits = here.starts_with(PUTTY_BEGIN).then(|| run(here, PUTTY_BEGIN.len(), |byte| byte.is_ascii_digit()))?;
+    (digits > 0).then_some(PUTTY_BEGIN.len() + digits)
+}
+
 /// The length of a border line of a private key.
 fn border(here: &[u8], word: &[u8]) -> Option<usize> {
     let label = here.get(word.len()..)?;
@@ -46,7 +79,11 @@ fn end_of_key(bytes: &[u8], body: usize) -> usize {
     {
         return body + end + length;
     }
-    // Cut off: as far as it looks like a key.
+    end_of_body(bytes, body)
+}
+
+/// Cut off: as far as it looks like a key.
+fn end_of_body(bytes: &[u8], body: usize) -> usize {
     let (mut end, mut at) = (body, body);
     loop {
         at += between(bytes, at);
@@ -133,6 +170,11 @@ impl KeyLines {
         }
         if border_at(END).is_some() {
             self.inside = false;
+            return was_inside;
+        }
+        let putty = line.windows(PUTTY_BEGIN.len()).position(|window| window == PUTTY_BEGIN);
+        if putty.and_then(|at| putty_border(line.get(at..)?)).is_some() {
+            self.inside = true;
             return was_inside;
         }
         let is_header = HEADERS.iter().any(|header| line.starts_with(header));

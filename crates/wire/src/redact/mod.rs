@@ -2,13 +2,15 @@
 //!
 //! Owns: what looks like a secret, and the mark that takes its place, `[redacted:KIND]`. May not: keep a secret anywhere, or
 //! fail. Known are the keys of the well-known providers by their prefixes and lengths (as the providers and the public rules of
-//! secret scanners give them), private keys, JSON web tokens, passwords in URLs, `Authorization` headers, what is assigned to
+//! secret scanners give them), private keys, JSON web tokens, passwords in URLs and command lines, `Authorization` and `Cookie` headers, what is assigned to
 //! a name such as `password` or `api_key`, and the values of secret-looking environment variables.
 //!
 //! It works on bytes, and the same for plain text and for JSON in which that text is quoted, also twice: a line of JSON stays
 //! a line of JSON, and UTF-8 stays UTF-8. Hashes, UUIDs, ids of sessions, images in base64 stay as they are.
 
 mod assigned;
+mod command;
+mod header;
 mod key;
 mod tokens;
 mod values;
@@ -56,6 +58,7 @@ impl Redactor {
     #[must_use]
     pub fn bytes<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let mut spans = Vec::new();
+        tokens::databricks(bytes, &mut spans);
         shapes(bytes, &mut spans);
         self.values.find(bytes, &mut spans);
         if spans.is_empty() {
@@ -106,11 +109,17 @@ fn shape_at(bytes: &[u8], at: usize) -> Option<Span<'static>> {
     let byte = *bytes.get(at)?;
     let next = bytes.get(at + 1).copied().unwrap_or(0);
     match byte {
-        b'-' if next == b'-' => tokens::at_mark(bytes, at).or_else(|| key::at_dash(bytes, at)),
+        b'-' if next == b'-' => {
+            let token = tokens::at_mark(bytes, at).or_else(|| key::at_dash(bytes, at));
+            token.or_else(|| command::long(bytes, at))
+        }
+        b'-' if next == b'p' => tokens::at_mark(bytes, at).or_else(|| command::short(bytes, at)),
+        b'-' if next == b'L' || next == b'M' => tokens::at_mark(bytes, at).or_else(|| key::at_putty(bytes, at)),
         b'_' | b'.' | b'-' => tokens::at_mark(bytes, at),
         b':' if next == b'/' || next == b'\\' => assigned::url(bytes, at).or_else(|| assigned::to_name(bytes, at)),
         b':' if next == b'A' => tokens::telegram(bytes, at).or_else(|| assigned::to_name(bytes, at)),
-        b':' | b'=' => assigned::to_name(bytes, at),
+        b':' => assigned::to_name(bytes, at).or_else(|| command::of_user(bytes, at)),
+        b'=' => assigned::to_name(bytes, at),
         b'B' if next == b'e' => assigned::bearer(bytes, at),
         b'B' => None,
         _ => tokens::at_letter(bytes, at),

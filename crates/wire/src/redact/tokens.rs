@@ -277,6 +277,35 @@ fn jwt(bytes: &[u8], start: usize) -> Option<Span<'static>> {
     Some(Span { start, end: third_at + part(third_at), kind: "jwt" })
 }
 
+/// `dapi` and 32 digits in hex, perhaps `-2` after them. There is no mark in them, so their digits are looked for: one look
+/// every 32 bytes is enough to find so many in a row.
+pub(super) fn databricks(bytes: &[u8], spans: &mut Vec<Span<'_>>) {
+    const DIGITS: usize = 32;
+    const PREFIX: &[u8] = b"dapi";
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let mut least = 0;
+    while let Some(last) = bytes.get(least..least + DIGITS) {
+        if let Some(other) = last.iter().rposition(|byte| !is_hex(*byte)) {
+            least += other + 1;
+            continue;
+        }
+        let start = least.saturating_sub(PREFIX.len());
+        let digits = run(bytes, least, is_hex);
+        let mut end = least + digits;
+        let ends = bytes.get(end).is_none_or(|next| !next.is_ascii_alphanumeric());
+        let is_prefixed = bytes.get(start..least) == Some(PREFIX) && begins_word(bytes, start);
+        if digits == DIGITS && ends && is_prefixed {
+            if let Some([b'-', version, ..]) = bytes.get(end..)
+                && version.is_ascii_digit()
+            {
+                end += 2;
+            }
+            spans.push(Span { start, end, kind: "databricks-token" });
+        }
+        least = end;
+    }
+}
+
 /// `123456789:AA…`, at the colon.
 pub(super) fn telegram(bytes: &[u8], at: usize) -> Option<Span<'static>> {
     if bytes.get(at + 1..at + 3)? != b"AA" {

@@ -2,6 +2,7 @@
 //!
 //! The `.jsonl` tells all of it; a log without one is counted by its lines, and its `@end` tells tokens and money.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 
@@ -15,9 +16,14 @@ use crate::price::listed_micros;
 const LATENCIES_MAX: usize = 4_096;
 
 /// What one model did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ModelUse {
     pub messages: u64,
+    /// Those of the main agent.
+    pub turns: u64,
+    /// All calls that it made.
+    pub tools: ToolUse,
+    pub api_errors: u64,
     pub tokens: Usage,
     /// Its share of what was paid, by the list prices.
     pub cost_micros: u64,
@@ -60,6 +66,8 @@ pub struct Analysis {
     pub ends: BTreeMap<String, u64>,
     /// Lines that could not be read.
     pub garbled: u64,
+    /// What the newest result of a session said that all of it cost.
+    totals_micros: HashMap<String, u64>,
 }
 
 impl ToolUse {
@@ -95,15 +103,22 @@ struct End {
     reason: String,
 }
 
+struct Call {
+    tool: String,
+    model: String,
+    at_unix_ms: Option<u64>,
+}
+
 /// What is known of one log while it is read.
 #[derive(Default)]
 struct One {
     answers: HashMap<String, (String, Usage)>,
     nameless: u64,
-    /// Calls without their result yet: tool, and when.
-    calls: HashMap<String, (String, Option<u64>)>,
+    /// Without their result yet.
+    calls: HashMap<String, Call>,
     span: Option<Span>,
     told_micros: u64,
+    session: Option<String>,
     /// In the `.rlog`: what its `@end` says.
     end: Option<End>,
     model: String,
@@ -127,8 +142,12 @@ impl Analysis {
                     self.garbled += 1;
                     return;
                 };
-                let line = String::from_utf8_lossy(line);
-                self.rlog_line(&reader.line(&line), &mut one, jsonl.is_none());
+                let text = String::from_utf8_lossy(line);
+                let seen = reader.line(&text);
+                let is_line = !matches!(seen, Seen::Other { kind: None, .. });
+                let is_text = matches!(text, Cow::Borrowed(_)) && !line.contains(&0);
+                self.garbled += u64::from(!is_line || !is_text);
+                self.rlog_line(&seen, &mut one, jsonl.is_none());
             })?;
         }
         if let Some(jsonl) = jsonl {
@@ -152,23 +171,27 @@ impl Analysis {
             // What was asked is not in the stream.
             Seen::User(_) => self.user_messages += 1,
             _ if !alone => {}
-            Seen::Init { model: Some(model) } => one.model = (*model).to_owned(),
+            Seen::Init { model: Some(model) } | Seen::Header { key: "model", value: model } => {
+                one.model = (*model).to_owned()
+            }
             Seen::Assistant(_) => {
                 self.assistant_messages += 1;
                 self.turns += 1;
-                self.models.entry(one.model.clone()).or_default().messages += 1;
+                let used = self.models.entry(one.model.clone()).or_default();
+                (used.messages, used.turns) = (used.messages + 1, used.turns + 1);
             }
             Seen::Call { tool, id, .. } => {
                 self.tool_calls += 1;
-                self.tools.entry((*tool).to_owned()).or_default().calls += 1;
+                let call = Call { tool: (*tool).to_owned(), model: one.model.clone(), at_unix_ms: None };
+                self.called(&call);
                 if let Some(id) = id {
-                    one.calls.insert((*id).to_owned(), ((*tool).to_owned(), None));
+                    one.calls.insert((*id).to_owned(), call);
                 }
             }
             Seen::Output { id, is_error: true, .. } => {
                 self.tool_errors += 1;
-                if let Some((tool, _)) = id.and_then(|id| one.calls.get(id)) {
-                    self.tools.entry(tool.clone()).or_default().errors += 1;
+                if let Some(call) = id.and_then(|id| one.calls.get(id)) {
+                    self.of_call(call, |used| used.errors += 1);
                 }
             }
             Seen::Subagent { line, .. } => self.rlog_line(&body(line), one, alone),
@@ -178,7 +201,10 @@ impl Analysis {
 
     fn message(&mut self, message: Message<'_>, one: &mut One) {
         match message {
-            Message::Init(init) => one.model = init.model.unwrap_or_default().into_owned(),
+            Message::Init(init) => {
+                one.model = init.model.unwrap_or_default().into_owned();
+                one.session = init.session_id.map(Cow::into_owned);
+            }
             Message::ApiRetry(_) => self.api_retries += 1,
             Message::Assistant(assistant) => self.assistant(&assistant, one),
             Message::User(user) => {
@@ -202,10 +228,12 @@ impl Analysis {
                 }
             }
             Message::Result(ending) => {
-                let cost = ending.cost_usd.or(ending.total_cost_usd).filter(|cost| cost.is_finite() && *cost > 0.0);
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
-                let micros = (cost.unwrap_or(0.0) * 1e6).round() as u64;
-                one.told_micros += micros;
+                let total = ending.total_cost_usd.map(micros);
+                let session = one.session.clone().unwrap_or_default();
+                let before = total.and_then(|total| self.totals_micros.insert(session, total)).unwrap_or(0);
+                // One that is smaller begins anew.
+                let grown = total.map(|total| if total >= before { total - before } else { total });
+                one.told_micros += ending.cost_usd.map(micros).or(grown).unwrap_or(0);
             }
             Message::RateLimit(_)
             | Message::BackgroundTasks { .. }
@@ -219,6 +247,7 @@ impl Analysis {
         one.at(assistant.at_unix_ms);
         if assistant.error.is_some() {
             self.api_errors += 1;
+            self.models.entry(one.model.clone()).or_default().api_errors += 1;
             return;
         }
         let model = assistant.model.as_deref().unwrap_or(&one.model).to_owned();
@@ -230,12 +259,14 @@ impl Analysis {
             str::to_owned,
         );
         if model != "<synthetic>" {
-            let answer = (model, assistant.usage.unwrap_or_default());
+            let answer = (model.clone(), assistant.usage.unwrap_or_default());
             match one.answers.get_mut(&id) {
                 // The final counts may have come before a later piece of the message.
                 Some(known) => most(&mut known.1, answer.1),
                 None => {
-                    self.turns += u64::from(assistant.parent.is_none());
+                    let turn = u64::from(assistant.parent.is_none());
+                    self.turns += turn;
+                    self.models.entry(model.clone()).or_default().turns += turn;
                     one.answers.insert(id, answer);
                 }
             }
@@ -243,24 +274,40 @@ impl Analysis {
         for block in &assistant.blocks {
             if let Block::ToolUse { id, name, .. } = block {
                 self.tool_calls += 1;
-                self.tools.entry(name.to_string()).or_default().calls += 1;
-                one.calls.insert(id.to_string(), (name.to_string(), assistant.at_unix_ms));
+                let (tool, model) = (name.to_string(), model.clone());
+                let call = Call { tool, model, at_unix_ms: assistant.at_unix_ms };
+                self.called(&call);
+                one.calls.insert(id.to_string(), call);
             }
         }
     }
 
     fn returned(&mut self, id: &str, is_error: bool, at: Option<u64>, one: &mut One) {
         self.tool_errors += u64::from(is_error);
-        let Some((tool, began)) = one.calls.remove(id) else { return };
-        let tool = self.tools.entry(tool).or_default();
-        tool.errors += u64::from(is_error);
-        if let (Some(began), Some(at)) = (began, at) {
-            tool.took(at.saturating_sub(began));
-        }
+        let Some(call) = one.calls.remove(id) else { return };
+        let took = call.at_unix_ms.zip(at).map(|(began, at)| at.saturating_sub(began));
+        self.of_call(&call, |used| {
+            used.errors += u64::from(is_error);
+            if let Some(ms) = took {
+                used.took(ms);
+            }
+        });
+    }
+
+    fn called(&mut self, call: &Call) {
+        self.of_call(call, |used| used.calls += 1);
+    }
+
+    /// For the call's tool, and for the model that made it.
+    fn of_call(&mut self, call: &Call, count: impl Fn(&mut ToolUse)) {
+        count(self.tools.entry(call.tool.clone()).or_default());
+        count(&mut self.models.entry(call.model.clone()).or_default().tools);
     }
 
     fn finish(&mut self, log: &Log, one: One) {
         self.logs += 1;
+        // Without a session's id nothing of another log is meant.
+        self.totals_micros.remove("");
         self.assistant_messages += one.answers.len() as u64;
         let mut list_micros = 0;
         let mut tokens = Usage::default();
@@ -315,6 +362,12 @@ impl One {
     }
 }
 
+fn micros(dollars: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
+    let micros = (dollars * 1e6).round() as u64;
+    micros
+}
+
 /// The counts of a message only grow, and not every event has all of them.
 fn most(known: &mut Usage, usage: Usage) {
     known.input_tokens = known.input_tokens.max(usage.input_tokens);
@@ -367,6 +420,8 @@ mod tests {
         assert_eq!((found.tokens, found.cost_micros), (tokens, 1_480));
         let (model, used) = found.models.first_key_value().unwrap();
         assert_eq!((model.as_str(), used.messages, used.cost_micros), ("claude-sonnet-5-5", 2, 1_480));
+        assert_eq!((used.turns, used.tools.calls, used.tools.errors, used.api_errors), (2, 1, 0, 0));
+        assert_eq!(used.tools.latency_ms(50), found.tools.values().next().unwrap().latency_ms(50));
         let tool = found.tools.values().next().unwrap();
         assert!(tool.latency_ms(50).is_some_and(|ms| ms < 5_000), "{tool:?}");
         assert_eq!(found.ends, BTreeMap::from([("open".to_owned(), 1)]));
@@ -395,6 +450,41 @@ mod tests {
         let damaged = format!("{{\"type\":\n\u{0}\u{1}\n{jsonl}{{\"type\":\"assistant\",\"mess");
         let found = analysis(None, Some(&damaged));
         assert_eq!((found.garbled, found.turns, found.cost_micros), (3, 2, 1_480));
+    }
+
+    #[test]
+    fn a_total_that_grows_with_the_session_is_counted_once() {
+        let result = |total: &str| format!("{{\"type\":\"result\",\"total_cost_usd\":{total}}}\n");
+        let init = |id: &str| format!("{{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"{id}\"}}\n");
+        let first = init("a") + &result("0.10") + &result("0.25");
+        assert_eq!(analysis(None, Some(&first)).cost_micros, 250_000);
+        // Resumed in a process of its own, and then another session.
+        let more = first + &init("a") + &result("0.40") + &init("b") + &result("0.30");
+        assert_eq!(analysis(None, Some(&more)).cost_micros, 700_000);
+        let since = "{\"type\":\"result\",\"total_cost_usd\":0.5,\"model_usage_since_last_result\":{\"m\":{\"costUSD\":0.1}}}\n";
+        let both = more + &init("a") + since;
+        assert_eq!(analysis(None, Some(&both)).cost_micros, 800_000);
+        assert_eq!(analysis(None, Some(&(both + &result("0.6")))).cost_micros, 900_000);
+        // In two logs.
+        let folder = tempfile::tempdir().unwrap();
+        let mut all = Analysis::default();
+        for (name, total) in [("1.jsonl", "0.10"), ("2.jsonl", "0.25")] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, init("a") + &result(total)).unwrap();
+            all.add(&Log::at(&path).unwrap()).unwrap();
+        }
+        assert_eq!(all.cost_micros, 250_000);
+    }
+
+    #[test]
+    fn the_model_of_a_foreign_header_is_known_and_what_is_no_line_of_a_log_is_counted() {
+        let rlog = "---\nformat: rlog/1\nmodel: opus-x\n---\nu: go\na: one\nnonsense without a kind\na: two\n\na: \0\n";
+        let found = analysis(Some(rlog), None);
+        assert_eq!(found.models.keys().collect::<Vec<_>>(), ["opus-x"]);
+        assert_eq!((found.models["opus-x"].messages, found.garbled), (3, 2));
+        let jsonl = std::fs::read_to_string(golden("success.jsonl")).unwrap();
+        let beside = analysis(Some(rlog), Some(&jsonl));
+        assert_eq!((beside.models.len(), beside.turns, beside.garbled), (1, 2, 2));
     }
 
     #[test]
