@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use os::watch::CreationWatch;
 use policy::supervisor::Sign;
+use wire::handover::Log;
 
 use crate::repetition::Said;
 
@@ -48,6 +49,18 @@ impl Looked {
         let mark = mark(&path);
         let said = Said::from(mark.map_or(0, |(_, size, _, _)| size));
         Self { path, mark, said }
+    }
+
+    /// As a daemon before this one left it: what is in it since is new.
+    fn recalled(log: &Log) -> Self {
+        let mark = (log.bytes > 0).then_some((log.inode, log.bytes, log.written.0, log.written.1));
+        Self { path: PathBuf::from(&log.path), mark, said: Said::recall(log.bytes, &log.complaints) }
+    }
+
+    fn to_be_recalled(&self) -> Option<Log> {
+        let (inode, bytes, seconds, nanoseconds) = self.mark.unwrap_or_default();
+        let path = self.path.to_str()?.to_owned();
+        Some(Log { path, inode, bytes, written: (seconds, nanoseconds), complaints: self.said.complaints() })
     }
 
     fn look(&mut self) -> Sign {
@@ -99,6 +112,29 @@ impl Activity {
         self.watch.iter_mut().for_each(CreationWatch::clear);
         self.told = true;
         self.files.push_back(Looked::from_now_on(log));
+    }
+
+    /// What was read of each file.
+    pub(crate) fn looked_at(&self) -> Vec<Log> {
+        self.files.iter().chain([&self.output]).filter_map(Looked::to_be_recalled).collect()
+    }
+
+    /// The same, by a daemon before this one: what has been written since is new. So is a log that is newer than all that
+    /// it knew.
+    pub(crate) fn recall_looks(&mut self, logs: &[Log]) {
+        let looked_at = |path: &Path| logs.iter().find(|log| Path::new(&log.path) == path).map(Looked::recalled);
+        if let Some(output) = looked_at(&self.output.path) {
+            self.output = output;
+        }
+        let own = |log: &&Log| Path::new(&log.path) != self.output.path;
+        let newest = logs.iter().filter(own).map(|log| PathBuf::from(&log.path)).max();
+        for file in &mut self.files {
+            match looked_at(&file.path) {
+                Some(before) => *file = before,
+                None if newest.as_ref().is_some_and(|newest| *newest < file.path) => file.mark = None,
+                None => {}
+            }
+        }
     }
 
     fn newest_logs(&self) -> impl Iterator<Item = PathBuf> + use<> {
@@ -303,6 +339,35 @@ mod tests {
         assert!(activity.look() == Sign::Nothing, "it was emptied");
         write(&output, "error: not yet\n");
         assert!(activity.look() == Sign::Repetition, "the same again");
+    }
+
+    #[test]
+    fn what_was_written_without_a_daemon_is_seen_by_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("output");
+        let day = folder.path().join("docs/logs/20260101");
+        let own = day.join("090000-own.rlog");
+        write(&day.join("080000-old.rlog"), "old\n");
+        let begin = || Activity::begin(folder.path(), output.clone(), None);
+        let mut before = begin();
+        write(&own, "one\n");
+        write(&output, "error: not yet\n");
+        assert!(before.look() == Sign::Progress);
+        let logs = before.looked_at();
+        let recalled = || {
+            let mut activity = begin();
+            activity.adopt();
+            activity.recall_looks(&logs);
+            activity
+        };
+        assert!(recalled().look() == Sign::Nothing, "nothing was written");
+        write(&output, "error: not yet\nerror: not yet\n");
+        assert!(recalled().look() == Sign::Repetition, "the same complaint again");
+        write(&day.join("090001-own.rlog"), "two\n");
+        assert!(recalled().look() == Sign::Progress, "a newer log");
+        std::fs::remove_file(day.join("090001-own.rlog")).unwrap();
+        write(&own, "one\ntwo\n");
+        assert!(recalled().look() == Sign::Progress, "its log grew");
     }
 
     #[test]

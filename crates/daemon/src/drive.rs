@@ -22,6 +22,7 @@ use crate::clients::{ClientId, Clients};
 use crate::compile::CargoRun;
 use crate::config::Config;
 use crate::containment::{self, Containment};
+use crate::degraded::Problem;
 use crate::found::{self, Past};
 use crate::home::Home;
 use crate::journal::Journal;
@@ -48,7 +49,7 @@ pub(crate) struct Parts {
     pub(crate) state: State,
     pub(crate) asides: Vec<Aside>,
     /// What does not work as it should.
-    pub(crate) degraded: Vec<String>,
+    pub(crate) degraded: Vec<Problem>,
     pub(crate) containment: Containment,
     pub(crate) inherited: Option<Inherited>,
     pub(crate) supervisor: upward::Supervisor,
@@ -90,7 +91,7 @@ pub struct Daemon {
     pub(crate) gauge: Gauge,
     pub(crate) memory: (MemoryReading, u64),
     pub(crate) said: Doing,
-    pub(crate) degraded: Vec<String>,
+    pub(crate) degraded: Vec<Problem>,
     /// Of the newest run's output.
     pub(crate) lost_bytes: u64,
     pub(crate) halted: bool,
@@ -187,7 +188,7 @@ impl Daemon {
         fail::point("loop.subreaper")?;
         os::fork::become_subreaper()?;
         if removals.is_none() {
-            degraded.push("no inotify: a removed control socket is not made again".to_owned());
+            degraded.push(Problem::lasting("no inotify: a removed control socket is not made again".to_owned()));
         }
         let snapshot = state.snapshot(&boot_id);
         let saved = Saved::found(snapshot.stopped);

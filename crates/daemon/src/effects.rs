@@ -144,16 +144,21 @@ impl Daemon {
     fn look_for_life(&mut self) -> Sign {
         let Some(activity) = &mut self.activity else { return Sign::Nothing };
         let sign = activity.look();
-        if sign == Sign::Progress || self.said.heartbeat {
-            return sign;
+        if sign == Sign::Progress { sign } else { self.look_at_tools().max(sign) }
+    }
+
+    /// Nothing, as long as it is not looked at them.
+    pub(crate) fn look_at_tools(&mut self) -> Sign {
+        if self.said.heartbeat {
+            return Sign::Nothing;
         }
         let now_ms = os::clock::monotonic_ms();
         let silent_ms = self.machine.view().progress_ms.map_or(0, |at_ms| now_ms.saturating_sub(at_ms));
         let timeout_ms = self.launching.config().restart.stall_timeout_ms.value;
         let worker = self.run.as_ref().and_then(|run| run.worker).map(|worker| worker.pid);
         match worker {
-            Some(worker) if timeout_ms > 0 && silent_ms >= timeout_ms / 2 => self.tools.look(worker, now_ms).max(sign),
-            Some(_) | None => sign,
+            Some(worker) if timeout_ms > 0 && silent_ms >= timeout_ms / 2 => self.tools.look(worker, now_ms),
+            Some(_) | None => Sign::Nothing,
         }
     }
 

@@ -10,6 +10,7 @@ mod clients;
 mod compile;
 pub mod config;
 mod containment;
+mod degraded;
 mod doubt;
 mod drive;
 mod effects;

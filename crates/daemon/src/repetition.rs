@@ -55,6 +55,15 @@ impl Said {
         Self { read_to, ..Self::default() }
     }
 
+    /// The same, by a daemon before this one.
+    pub(crate) fn recall(read_to: u64, complaints: &[u64]) -> Self {
+        Self { read_to, complaints: complaints.iter().copied().take(MOST_COMPLAINTS).collect(), ..Self::default() }
+    }
+
+    pub(crate) fn complaints(&self) -> Vec<u64> {
+        self.complaints.iter().copied().collect()
+    }
+
     /// It is empty again: what comes is read from its beginning.
     pub(crate) fn emptied(&mut self) {
         self.read_to = 0;

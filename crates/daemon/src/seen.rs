@@ -1,8 +1,9 @@
 //! What the daemon has seen of the run that goes on, kept in the run's folder for the daemon after it: a worker says only
 //! once that it is ready, and which log is its own.
 //!
-//! Written when one of those changes, which is rare; the times of its signs of life only at an end on purpose. A daemon that
-//! is killed leaves none, and the silence of its worker begins anew.
+//! Written when one of those changes, which is rare; and, while the worker is silent, for how long it has been so, at most
+//! each quarter of the stall timeout. Of a silence that no daemon has seen nobody knows: a daemon that is killed leaves what
+//! it has noted, and the next one counts on from there.
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use os::files::{Durability, write_atomic};
 use policy::supervisor::{Command, Event, Reason, Recalled, RunId, State};
 use wire::handover::{self, Seen};
 
+use crate::activity::Activity;
 use crate::drive::Daemon;
 use crate::said::Doing;
 use crate::seal;
@@ -19,8 +21,14 @@ use crate::text;
 /// An extension that is asked for anew with every heartbeat is kept only when it has grown by so much.
 const EXTENSION_STEP_MS: u64 = 10_000;
 
+/// A silence is noted so often until it is as long as the stall timeout.
+const NOTES_IN_TIMEOUT: u64 = 4;
+
+/// A shorter one is not worth a note that it is over.
+const SHORT_SILENCE_MS: u64 = 1_000;
+
 impl Daemon {
-    /// Keep it if it has changed.
+    /// Keep it if it has changed. The daemon is awake anyway.
     pub(crate) fn keep_seen(&mut self) {
         let Some((_, recalled)) = self.machine.recall() else { return };
         let rlog = self.said.rlog.as_deref();
@@ -29,9 +37,19 @@ impl Daemon {
                 == (recalled.announced, self.said.heartbeat, recalled.tolerated_ms)
             && self.seen.rlog.as_deref().map(std::path::Path::new) == rlog
             && self.seen.extended_until_ms.saturating_add(EXTENSION_STEP_MS) > recalled.extended_until_ms;
-        if !same {
+        if !same || self.is_to_note(&recalled) {
             self.write_seen(None);
         }
+    }
+
+    /// The worker has been silent for long and the note does not say so; or it says so, and the worker is not any more.
+    fn is_to_note(&self, recalled: &Recalled) -> bool {
+        let step_ms = self.launching.config().restart.stall_timeout_ms.value / NOTES_IN_TIMEOUT;
+        let noted_ms = self.seen.noted_at_ms.unwrap_or(0);
+        let now_ms = os::clock::monotonic_ms();
+        let is_silent = now_ms.saturating_sub(recalled.progress_ms.max(noted_ms)) >= step_ms;
+        let noted_silent = noted_ms.saturating_sub(self.seen.progress_ms) >= step_ms.min(SHORT_SILENCE_MS);
+        step_ms > 0 && (is_silent || (noted_silent && recalled.progress_ms > self.seen.progress_ms))
     }
 
     /// The daemon ends, and the run goes on.
@@ -41,6 +59,7 @@ impl Daemon {
 
     fn write_seen(&mut self, left_at_ms: Option<u64>) {
         let (Some((_, recalled)), Some(run)) = (self.machine.recall(), &self.run) else { return };
+        let logs = self.activity.as_ref().map(Activity::looked_at).unwrap_or_default();
         self.seen = Seen {
             v: handover::VERSION,
             run_id: run.run_id.clone(),
@@ -54,8 +73,10 @@ impl Daemon {
             extended_until_ms: recalled.extended_until_ms,
             tolerated_ms: recalled.tolerated_ms,
             left_at_ms,
+            noted_at_ms: Some(os::clock::monotonic_ms()),
             active_ms: recalled.active_ms,
             progress_ms: recalled.progress_ms,
+            logs,
         };
         if let Ok(json) = serde_json::to_vec(&self.seen) {
             // Without it the next daemon knows less, and no worse.
@@ -102,8 +123,8 @@ impl Daemon {
         let seen = read.ok().and_then(|bytes| handover::seen(&bytes));
         let Some(seen) = seen.filter(|seen| seen.run_id == run.run_id) else { return };
         let now_ms = os::clock::monotonic_ms();
-        // The time without a daemon is nobody's silence.
-        let gap_ms = seen.left_at_ms.map(|left_ms| now_ms.saturating_sub(left_ms));
+        // The time without a daemon is nobody's silence: heartbeats and the work of tools are seen only as they happen.
+        let gap_ms = seen.left_at_ms.or(seen.noted_at_ms).map(|left_ms| now_ms.saturating_sub(left_ms));
         let since = |at_ms: u64| gap_ms.map_or(now_ms, |gap_ms| at_ms.saturating_add(gap_ms));
         self.said = Doing {
             phase: seen.phase.clone(),
@@ -115,6 +136,9 @@ impl Daemon {
         if let (Some(activity), Some(rlog)) = (&mut self.activity, self.said.rlog.clone()) {
             activity.recall(rlog);
         }
+        if let Some(activity) = &mut self.activity {
+            activity.recall_looks(&seen.logs);
+        }
         let recalled = Recalled {
             announced: seen.ready,
             active_ms: since(seen.active_ms),
@@ -124,5 +148,9 @@ impl Daemon {
         };
         self.seen = seen;
         self.feed(Event::Recalled(number, recalled));
+        // What its tools have done by now, to be compared with at the next look.
+        self.look_at_tools();
+        // The times are of this daemon now, should it be killed, too.
+        self.write_seen(None);
     }
 }

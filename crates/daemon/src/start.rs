@@ -14,6 +14,7 @@ use crate::client::{self, AskError};
 use crate::clients::FEWEST_DESCRIPTORS;
 use crate::config::Config;
 use crate::containment::Containment;
+use crate::degraded::Problem;
 use crate::drive::{Daemon, Parts};
 use crate::home::Home;
 use crate::runs;
@@ -124,7 +125,8 @@ pub fn start(config: Config, supervisor: Supervisor, heir: Option<&Heir>) -> Res
         fail::point("home.folders").map_err(io(folder.clone()))?;
         create_private_folder(&folder).map_err(io(folder.clone()))?;
     }
-    let degraded = write_pid_file(&home).err().into_iter().chain(shared_home(&home)).collect();
+    let no_pid_file = write_pid_file(&home).err().map(Problem::lasting);
+    let degraded = no_pid_file.into_iter().chain(shared_home(&home).map(Problem::shared)).collect();
     let at = |path: PathBuf| move |error| StartError::Socket { path, error };
     let sockets = [home.control_socket(), home.notify_socket()];
     let in_the_way = sockets.into_iter().filter(|path| path.is_dir());
@@ -187,7 +189,7 @@ fn write_pid_file(home: &Home) -> Result<(), String> {
 }
 
 /// Its mode is nobody's to change who is only a guest there.
-fn shared_home(home: &Home) -> Option<String> {
+pub(crate) fn shared_home(home: &Home) -> Option<String> {
     let mode = std::fs::metadata(home.root()).ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| {
         let path = home.root().display();

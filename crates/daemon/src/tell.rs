@@ -8,6 +8,7 @@ use wire::control::{LastExit, Reply};
 use wire::journal::Event;
 use wire::run::Ended;
 
+use crate::degraded::Problem;
 use crate::drive::Daemon;
 use crate::runs::LiveRun;
 use crate::seal::Aside;
@@ -134,11 +135,11 @@ impl Daemon {
         };
         self.record(event, &text);
         for problem in self.degraded.clone() {
-            self.record(Event::Degraded, &problem);
+            self.record(Event::Degraded, &problem.text);
         }
         for aside in std::mem::take(&mut self.asides) {
             self.tell_of_aside(&aside);
-            self.remember_problem(aside.to_string());
+            self.remember_problem(Problem::set_aside(aside.to_string(), aside.to));
         }
     }
 
@@ -168,12 +169,13 @@ impl Daemon {
         let unwatched = looked_for.then(|| "no inotify: the worker's new logs are looked for at every poll".to_owned());
         let unwritten = self.state_unsaved.iter().cloned().chain(self.journal.problem());
         let unwritten = unwritten.chain(self.launching.shelf.problems());
-        self.degraded.iter().cloned().chain(unwritten).chain(self.loss()).chain(unwatched).collect()
+        let lasting = self.degraded.iter().filter(|problem| problem.lasts(&self.home));
+        lasting.map(|problem| problem.text.clone()).chain(unwritten).chain(self.loss()).chain(unwatched).collect()
     }
 
     /// The newest ones; the journal has them all.
-    fn remember_problem(&mut self, problem: String) {
-        self.degraded.retain(|known| *known != problem);
+    fn remember_problem(&mut self, problem: Problem) {
+        self.degraded.retain(|known| known.text != problem.text);
         self.degraded.push(problem);
         let too_many = self.degraded.len().saturating_sub(MOST_PROBLEMS);
         self.degraded.drain(..too_many);
@@ -194,7 +196,7 @@ impl Daemon {
             let problem = format!("run {run} left {count} processes that could not be killed: {}", who.join(", "));
             let pids = ended.leaked.iter().take(MOST_PIDS).map(|left| left.pid).collect();
             self.tell(Event::Leaked { run, pids }, &format!("warning: {problem}"));
-            self.remember_problem(problem);
+            self.remember_problem(Problem::leaked(problem, ended.leaked.clone()));
         }
         self.output_lost(ended.output_lost_bytes);
         if let Some(problem) = self.loss() {

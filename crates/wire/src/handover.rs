@@ -35,13 +35,32 @@ pub struct Seen {
     pub extended_until_ms: u64,
     /// It was found stalled and left alone at this time.
     pub tolerated_ms: Option<u64>,
-    /// The daemon ended on purpose, at this time, and the two times below are of then: one that is killed does not write
-    /// them in time.
+    /// The daemon ended on purpose, at this time, and the two times below are of then.
     pub left_at_ms: Option<u64>,
+    /// Written at this time, when the two times below and the logs were so; a daemon that is killed leaves that.
+    pub noted_at_ms: Option<u64>,
     /// Its last sign of life.
     pub active_ms: u64,
     /// Its last sign of new life.
     pub progress_ms: u64,
+    /// Its logs and its output, as they were then.
+    pub logs: Vec<Log>,
+}
+
+/// A log, as far as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// Where it is.
+    pub path: String,
+    /// Which file it was.
+    pub inode: u64,
+    /// How long.
+    pub bytes: u64,
+    /// When it was last written to, to be compared and nothing else: seconds and nanoseconds.
+    pub written: (i64, i64),
+    /// The complaints that were read in it, hashed.
+    pub complaints: Vec<u64>,
 }
 
 /// From a daemon to the program that it becomes.

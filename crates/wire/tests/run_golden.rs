@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use wire::handover::{Handover, Seen, handover, seen};
+use wire::handover::{Handover, Log, Seen, handover, seen};
 use wire::run::{Ended, Exit, Leaked, Line, NEWEST_READ, Process, Record, StartError, Started, decode, decode_line};
 
 fn golden(name: &str) -> Vec<u8> {
@@ -163,6 +163,16 @@ fn what_a_daemon_leaves_to_the_next_one() {
         ..Seen::default()
     };
     assert_eq!(left, expected);
+    let noted = seen(&golden("run-1/seen-noted.json")).unwrap();
+    let log = Log {
+        path: "/h/workers/main/output.log".to_owned(),
+        inode: 4711,
+        bytes: 20,
+        written: (1_795_370_463, 5),
+        complaints: vec![17],
+    };
+    let (left_at_ms, noted_at_ms) = (None, Some(8_813_000));
+    assert_eq!(noted, Seen { left_at_ms, noted_at_ms, logs: vec![log], ..expected });
     let passed_on = handover(&golden("run-1/handover.json")).unwrap();
     let expected = Handover {
         v: 1,

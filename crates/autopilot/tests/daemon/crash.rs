@@ -214,6 +214,8 @@ fn a_lost_state_file_costs_no_worker() {
         let daemon = rig.start();
         assert_eq!(pid(&rig.status()), worker);
         assert!(rig.status()["degraded"].to_string().contains("was set aside as"), "{garbage:?}");
+        std::fs::remove_file(rig.home.path().join("workers/main/state.json.bad-1")).unwrap();
+        assert_eq!(rig.status()["degraded"], serde_json::json!([]), "the operator has seen it");
         assert_never_two(&rig);
         rig.finish(daemon);
     }

@@ -230,6 +230,9 @@ fn the_mode_of_a_folder_that_has_other_files_is_left_alone() {
             assert_eq!(mode(&rig.home.path()), before & 0o777);
             let degraded = rig.status()["degraded"].to_string();
             assert!(degraded.contains("is left as it is"), "{degraded}");
+            fs::set_permissions(rig.home.path(), fs::Permissions::from_mode(0o700)).unwrap();
+            assert_eq!(rig.status()["degraded"], serde_json::json!([]), "it is private now");
+            fs::set_permissions(rig.home.path(), fs::Permissions::from_mode(before)).unwrap();
             rig.finish(daemon);
         }
     }

@@ -137,3 +137,81 @@ fn a_heartbeat_of_a_short_command_of_the_run_is_life() {
 fn a_heartbeat_of_a_daemonized_part_of_the_run_is_life() {
     lives(&Rig::new(&settings()).script("\"$HOSTILE_WORKER\" --escape double-fork 'watchdog_ms=50' &\nexec sleep 600"));
 }
+
+/// Much longer than a busy machine makes a worker wait for its turn.
+const LONG_TIMEOUT_MS: u64 = 2_000;
+
+/// The daemon is killed each half of the stall timeout.
+fn under_kills(rig: &Rig, mut is_over: impl FnMut(&Rig) -> bool) {
+    let begun = Instant::now();
+    loop {
+        let mut daemon = rig.start();
+        let until = Instant::now() + Duration::from_millis(LONG_TIMEOUT_MS / 2);
+        while Instant::now() < until {
+            if is_over(rig) {
+                return rig.finish(daemon);
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        daemon.kill();
+        assert!(begun.elapsed() < DEADLINE, "{}", rig.status());
+    }
+}
+
+fn long_settings() -> String {
+    format!(
+        "stall_timeout_ms = {LONG_TIMEOUT_MS}\nstall_grace_ms = 1\ninitial_backoff_ms = 60000\n\
+         stop_timeout_ms = 200\n[memory]\npoll_interval_ms = 50"
+    )
+}
+
+#[test]
+fn a_silent_worker_is_ended_however_often_the_daemon_is_killed() {
+    let rig = Rig::new(&long_settings()).hostile("ready");
+    under_kills(&rig, |rig| rig.status()["worker_status"] == "restarting");
+    assert_eq!(rig.starts(), 1);
+}
+
+/// A worker that only complains is ended, too: what the daemon before has read is known to the next one.
+#[test]
+fn a_worker_that_repeats_itself_is_ended_however_often_the_daemon_is_killed() {
+    // Seldom looked at: what a shell needs for its loop is no work.
+    let rig = Rig::new(&long_settings().replace("poll_interval_ms = 50", "poll_interval_ms = 400"));
+    let rig = rig.script("while :; do echo error: no answer, trying again; sleep 0.5; done");
+    under_kills(&rig, |rig| rig.status()["worker_status"] == "restarting");
+}
+
+#[test]
+fn a_worker_that_writes_is_left_alone_however_often_the_daemon_is_killed() {
+    let rig = Rig::new(&long_settings()).script("while :; do i=$((i+1)); echo step $i; sleep 0.1; done");
+    let until = Instant::now() + Duration::from_millis(4 * LONG_TIMEOUT_MS);
+    let mut worker = None;
+    under_kills(&rig, |rig| {
+        let now = rig.wait_for_state("running")["worker_pid"].as_i64();
+        assert_eq!(now, *worker.get_or_insert(now));
+        Instant::now() > until
+    });
+}
+
+/// What a daemon leaves when it ends on purpose is out of date as soon as the next one has seen more.
+#[test]
+fn a_silence_that_is_over_is_not_held_against_a_worker_whose_daemon_is_killed() {
+    let script = "while [ ! -e go ]; do sleep 0.05; done; echo here I am; exec sleep 600";
+    let rig = Rig::new("stall_timeout_ms = 600000\n[memory]\npoll_interval_ms = 50").script(script);
+    let mut daemon = rig.start();
+    let silent_ms = |status: &serde_json::Value| status["last_activity_ms_ago"].as_u64().unwrap_or(0);
+    rig.wait_for("it is silent", |status| silent_ms(status) > 1_500);
+    assert!(rig.home.autopilotd(["stop", "--keep-worker"]).status.success());
+    daemon.wait(DEADLINE);
+    daemon = rig.start();
+    assert!(silent_ms(&rig.status()) > 1_500, "that is still so");
+    let told = Instant::now();
+    std::fs::write(rig.home.repository().join("go"), "").unwrap();
+    let told_ms = || u64::try_from(told.elapsed().as_millis()).unwrap();
+    rig.wait_for("it shows life", |status| silent_ms(status) <= told_ms());
+    daemon.kill();
+    let daemon = rig.start();
+    let status = rig.status();
+    assert!(silent_ms(&status) <= told_ms(), "{status:#}");
+    rig.finish(daemon);
+}
