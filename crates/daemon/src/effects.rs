@@ -7,6 +7,7 @@ use policy::supervisor::{Answer, Effect, Event, MemoryReading, Note, Refusal, Re
 use wire::control::{FailedKind, Reply, Status};
 use wire::journal::Event as Happened;
 
+use crate::activity::Source;
 use crate::drive::Daemon;
 use crate::runs::{self, Chosen, LiveRun, Prepared};
 use crate::{survey, text};
@@ -152,7 +153,13 @@ impl Daemon {
         let timeout_ms = self.launching.config().restart.stall_timeout_ms.value;
         let worker = self.run.as_ref().and_then(|run| run.worker).map(|worker| worker.pid);
         match worker {
-            Some(worker) if timeout_ms > 0 && silent_ms >= timeout_ms / 2 => self.tools.look(worker, now_ms).max(sign),
+            Some(worker) if timeout_ms > 0 && silent_ms >= timeout_ms / 2 => {
+                let worked = self.tools.look(worker, now_ms);
+                if worked > sign {
+                    self.activity.iter_mut().for_each(|activity| activity.noted(worked, Source::Tools));
+                }
+                worked.max(sign)
+            }
             Some(_) | None => sign,
         }
     }
