@@ -24,6 +24,26 @@ const MOST_DAYS: usize = 64;
 /// Size and time of a file, to be compared and nothing else.
 type Mark = (u64, u64, i64, i64);
 
+/// What showed life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    Heartbeat,
+    Log(PathBuf),
+    Output,
+    Tools,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Heartbeat => f.write_str("a heartbeat"),
+            Self::Log(path) => write!(f, "its log {}", path.display()),
+            Self::Output => f.write_str("its output"),
+            Self::Tools => f.write_str("its tools at work"),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Activity {
     logs: PathBuf,
@@ -33,6 +53,9 @@ pub(crate) struct Activity {
     files: VecDeque<Looked>,
     output: Looked,
     told: bool,
+    /// What showed life last, and new life.
+    last: Option<Source>,
+    last_new: Option<Source>,
 }
 
 /// A file, as it was at the last look.
@@ -89,7 +112,8 @@ impl Activity {
         }
         let output = Looked::from_now_on(output);
         let known = BTreeSet::new();
-        let mut activity = Self { logs, watch, known, files: VecDeque::new(), output, told: false };
+        let mut activity =
+            Self { logs, watch, known, files: VecDeque::new(), output, told: false, last: None, last_new: None };
         activity.extend_watch(false);
         if activity.watch.is_none() {
             activity.known = activity.newest_logs().collect();
@@ -174,10 +198,34 @@ impl Activity {
             self.take_news();
         }
         let mut sign = Sign::Nothing;
-        for file in self.files.iter_mut().chain([&mut self.output]) {
-            sign = sign.max(file.look());
+        let mut source = None;
+        for file in &mut self.files {
+            let one = file.look();
+            if one > sign {
+                (sign, source) = (one, Some(Source::Log(file.path.clone())));
+            }
+        }
+        let one = self.output.look();
+        if one > sign {
+            (sign, source) = (one, Some(Source::Output));
+        }
+        if let Some(source) = source {
+            self.noted(sign, source);
         }
         sign
+    }
+
+    /// It showed this sign of life.
+    pub(crate) fn noted(&mut self, sign: Sign, source: Source) {
+        if sign == Sign::Progress {
+            self.last_new = Some(source.clone());
+        }
+        self.last = Some(source);
+    }
+
+    /// What showed life last, and new life, as far as this daemon has seen it.
+    pub(crate) fn sources(&self) -> (Option<&Source>, Option<&Source>) {
+        (self.last.as_ref(), self.last_new.as_ref())
     }
 
     fn take_news(&mut self) {

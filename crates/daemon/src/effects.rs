@@ -7,6 +7,7 @@ use policy::supervisor::{Answer, Effect, Event, MemoryReading, Note, Refusal, Re
 use wire::control::{FailedKind, Reply, Status};
 use wire::journal::Event as Happened;
 
+use crate::activity::Source;
 use crate::drive::Daemon;
 use crate::runs::{self, Chosen, LiveRun, Prepared};
 use crate::{survey, text};
@@ -144,7 +145,14 @@ impl Daemon {
     fn look_for_life(&mut self) -> Sign {
         let Some(activity) = &mut self.activity else { return Sign::Nothing };
         let sign = activity.look();
-        if sign == Sign::Progress { sign } else { self.look_at_tools().max(sign) }
+        if sign == Sign::Progress {
+            return sign;
+        }
+        let worked = self.look_at_tools();
+        if worked > sign {
+            self.activity.iter_mut().for_each(|activity| activity.noted(worked, Source::Tools));
+        }
+        worked.max(sign)
     }
 
     /// Nothing, as long as it is not looked at them.

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use crate::activity::{Activity, Source};
 use crate::drive::Daemon;
 use crate::secrets;
 use crate::text;
@@ -38,12 +39,17 @@ impl Daemon {
         };
         let mut text = format!("{what}\n\nrun: {}\n", view.run.map_or(0, |run| run.0));
         // Writing to a String can't fail.
-        writeln!(text, "started: {}\nlast activity: {}", ago(view.started_ms), ago(view.active_ms)).ok();
+        writeln!(text, "started: {}", ago(view.started_ms)).ok();
+        // A daemon before this one may have seen more.
+        let by = |source: Option<&Source>| source.map_or_else(|| "nothing since".to_owned(), ToString::to_string);
+        let (last, last_new) = self.activity.as_ref().map(Activity::sources).unwrap_or_default();
+        writeln!(text, "last activity: {} ({})", ago(view.active_ms), by(last)).ok();
+        writeln!(text, "last new activity: {} ({})", ago(view.progress_ms), by(last_new)).ok();
         let or_none = |value: Option<&str>| value.unwrap_or("-").to_owned();
         writeln!(text, "phase: {}", or_none(self.said.phase.as_deref())).ok();
         writeln!(text, "in its words: {}", or_none(self.said.message.as_deref())).ok();
         writeln!(text, "heartbeats: {}", if self.said.heartbeat { "yes" } else { "none ever" }).ok();
-        let log = self.activity.as_ref().and_then(crate::activity::Activity::newest_log);
+        let log = self.activity.as_ref().and_then(Activity::newest_log);
         writeln!(text, "log: {}", log.map_or_else(|| "-".to_owned(), |path| path.display().to_string())).ok();
         writeln!(text, "memory: {}\n", text::memory(view.memory)).ok();
         writeln!(

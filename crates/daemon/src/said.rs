@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use os::fail;
 use os::socket::Peer;
-use policy::supervisor::{Event, RunId};
+use policy::supervisor::{Event, RunId, Sign};
 
+use crate::activity::Source;
 use crate::drive::Daemon;
 use crate::notify::{self, Said};
 use crate::runs::{self, LiveRun};
@@ -44,6 +45,7 @@ impl Daemon {
                     }
                     Said::Alive => {
                         self.said.heartbeat = true;
+                        self.activity.iter_mut().for_each(|activity| activity.noted(Sign::Progress, Source::Heartbeat));
                         self.feed(Event::Activity(run));
                     }
                     Said::Extend { ms } => {

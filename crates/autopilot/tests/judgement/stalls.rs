@@ -166,6 +166,14 @@ fn check_verdict(name: &str, window_ms: u64, rig: &Rig) -> u64 {
     let kept = evidence(rig);
     assert_eq!(kept.len(), 1, "{name}");
     assert!(kept[0].contains("last activity: ") && kept[0].contains("waits in"), "{name}: {}", kept[0]);
+    let source = match name {
+        "all sleep" | "it spins by itself" | "a log that is never written" | "a log that is only touched" => {
+            " ago (nothing since)"
+        }
+        _ => "docs/logs/20260101/090000-a.rlog)",
+    };
+    let last = kept[0].lines().find(|line| line.starts_with("last activity: ")).unwrap_or_default();
+    assert!(last.ends_with(source), "{name}: {}", kept[0]);
     // How long it takes to come to life, and to die, is not the verdict's doing.
     let events = rig.home.autopilotd(["events", "--json", "-n", "1000"]);
     let events = String::from_utf8_lossy(&events.stdout).into_owned();
@@ -220,7 +228,7 @@ fn one_that_stands_still_is_caught(build: Build) {
     let fields: Vec<&str> = row.split_whitespace().collect();
     assert!(fields.contains(&"T"), "{kept}");
     assert!(channel == "0" || fields.contains(&channel.as_str()), "{channel}: {kept}");
-    assert!(kept.contains("heartbeats: yes"), "{kept}");
+    assert!(kept.contains("heartbeats: yes") && kept.contains(" ago (a heartbeat)\n"), "{kept}");
     rig.finish(daemon);
 }
 
