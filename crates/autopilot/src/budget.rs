@@ -31,7 +31,11 @@ fn carry_out(budget: &Budget, env: &Environment) -> Result<String, Failure> {
     let mut queue = database(env, project)?;
     let now_ms = os::clock::wall_ms();
     match budget.command.unwrap_or(BudgetCommand::Show { json: false }) {
+        BudgetCommand::Reset if budget.json => {
+            Err(Failure::new(Exit::Usage, "a reset has nothing to tell as JSON").hint("leave --json out"))
+        }
         BudgetCommand::Show { json } => {
+            let json = json || budget.json;
             let settings = Settings::read(&folder).map_err(|wrong| {
                 Failure::new(Exit::Config, wrong).hint("correct that line; nothing starts on half of the settings")
             })?;

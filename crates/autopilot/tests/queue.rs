@@ -150,6 +150,7 @@ fn an_import_names_what_it_does_not_know_and_makes_nothing() {
         ("a.md", "## A\n```\n## B\n", "line 2: "),
         ("a.md", "## [x] A\n- status: open\n", "line 2: "),
         ("a.md", "## A\n\n## B\n- needs: #9\n", "needs #9, which"),
+        ("a.md", "## #5 A\n- needs: #6\n## #6 B\n- needs: #5\n", "#6 would wait for itself: #6 → #5 → #6"),
     ] {
         std::fs::write(home.repository().join(file), text).expect("write");
         let stderr = refused(&home, &["issue", "import", file], 2);
@@ -223,6 +224,15 @@ fn an_agents_tools_speak_the_protocol_and_refuse_in_words() {
 }
 
 #[test]
+fn a_client_of_the_tools_that_goes_at_once_is_no_error() {
+    let home = home!();
+    said(&home, &["issue", "create", "First"]);
+    let output = home.command("sh").args(["-c", "exec \"$0\" mcp < /dev/null"]).arg(home.autopilot_path()).output();
+    let output = output.expect("run it");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
 fn a_budget_is_shown_against_what_was_spent() {
     let home = home!();
     assert!(refused(&home, &["budget"], 2).contains("no project here"));
@@ -231,6 +241,8 @@ fn a_budget_is_shown_against_what_was_spent() {
     let shown = said(&home, &["budget"]);
     assert!(shown.contains("this week   $0.00  $20.00    $20.00 left\n"), "{shown}");
     assert_eq!(json(&home, &["budget", "show", "--json"])["stretches"][0]["limit_usd"], serde_json::Value::Null);
+    assert_eq!(json(&home, &["budget", "--json"]), json(&home, &["budget", "show", "--json"]));
+    refused(&home, &["budget", "--json", "reset"], 2);
     assert!(said(&home, &["budget", "reset"]).contains("counts afresh"));
     assert!(said(&home, &["budget"]).contains("since "));
     std::fs::write(home.repository().join("autopilot.toml"), "[budget]\nweekly = -1\n").expect("write");

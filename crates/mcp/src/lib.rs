@@ -12,6 +12,7 @@ use queue::{Change, Draft, Kind, Priority, Queue, Standing, Status, UnknownWord,
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{CallToolResult, ContentBlock, Implementation, ServerCapabilities, ServerConfig};
+use rmcp::service::ServerInitializeError;
 use rmcp::{ServerHandler, ServiceExt, schemars, tool, tool_handler, tool_router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -216,8 +217,12 @@ impl ServerHandler for Server {
 pub fn serve(queue: Queue, own: Option<i64>, redactor: Redactor) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let service =
-            Server::new(queue, own, redactor).serve(rmcp::transport::stdio()).await.map_err(io::Error::other)?;
+        let service = match Server::new(queue, own, redactor).serve(rmcp::transport::stdio()).await {
+            Ok(service) => service,
+            // A client that goes before it has begun.
+            Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+            Err(error) => return Err(io::Error::other(error)),
+        };
         service.waiting().await.map_err(io::Error::other)?;
         Ok(())
     })

@@ -81,6 +81,9 @@ pub enum Unreadable {
     TooHigh(i64),
     #[error("it has two tasks #{0}")]
     Twice(i64),
+    /// In the file's own numbers: those that the tasks would get here nobody knows.
+    #[error("#{id} would wait for itself: {}", crate::arrows(.circle))]
+    Circle { id: i64, circle: Vec<i64> },
 }
 
 impl Document {
@@ -131,6 +134,15 @@ fn checked(tasks: Vec<Document>) -> Result<Vec<Document>, Unreadable> {
     }
     if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(Unreadable::Twice(pair[0]));
+    }
+    let mut edges: Vec<(i64, i64)> = Vec::new();
+    for task in &tasks {
+        for (id, needed) in task.id.iter().flat_map(|id| task.draft.needs.iter().map(|needed| (*id, *needed))) {
+            if let Some(circle) = policy::queue::circle(&edges, id, needed) {
+                return Err(Unreadable::Circle { id, circle });
+            }
+            edges.push((id, needed));
+        }
     }
     let late = tasks.iter().position(|Document { times: Times { created_ms, updated_ms, done_ms }, .. }| {
         [created_ms, updated_ms, done_ms].into_iter().flatten().any(|ms| *ms > MOST_MS)

@@ -198,6 +198,9 @@ pub struct Budget {
     /// Project name [default: the project of the current directory]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub project: Option<String>,
+    /// The same as `show --json`
+    #[arg(long)]
+    pub json: bool,
     #[command(subcommand)]
     pub command: Option<BudgetCommand>,
 }
