@@ -1,9 +1,10 @@
 //! The real Claude Code CLI against the fake Messages API, where nothing can leave the machine.
 //!
-//! `harness` drives the CLI alone; `kills`, `faults` and `ladder` start `autopilot run` by hand; `supervised` and `secrets` have the daemon do it.
+//! `harness` drives the CLI alone; `kills`, `faults` and `ladder` start `autopilot run` by hand; `supervised`, `hung` and `secrets` have the daemon do it.
 
 mod faults;
 mod harness;
+mod hung;
 mod job;
 mod kills;
 mod ladder;

@@ -42,7 +42,7 @@ fn wait_until_done(home: &Home) {
 }
 
 /// `stop` ends everything, and says so by coming back.
-fn stop(home: &Home, daemon: &mut Started) {
+pub(crate) fn stop(home: &Home, daemon: &mut Started) {
     let output = home.autopilotd(["stop"]);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(daemon.wait_for_code(DEADLINE), 0, "{}", daemon.stderr());
