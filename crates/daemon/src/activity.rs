@@ -1,5 +1,5 @@
-//! Whether the run's own log moved: the newest `.rlog` under `docs/logs/YYYYMMDD/` that came into being during the run,
-//! and the worker's output.
+//! Whether the run's own log moved: the newest `.rlog` under `docs/logs/YYYYMMDD/` that came into being during the run, or an older
+//! one that it has open for writing, and the worker's output.
 //!
 //! What is compared is "changed since the last look", never a file's time with the clock: a file from the future, or a
 //! clock that steps, changes nothing. The kernel tells of new files, so that a look costs the same however many old logs
@@ -119,6 +119,29 @@ impl Activity {
             activity.known = activity.newest_logs().collect();
         }
         activity
+    }
+
+    /// Logs that were there before the run, and that these processes of it have open for writing, are its own: they count when
+    /// they grow, from now on. Whoever only reads one shows no life by what others write into it.
+    pub(crate) fn look_for_open_logs(&mut self, pids: impl IntoIterator<Item = u32>) {
+        if self.told {
+            return;
+        }
+        let Ok(real) = self.logs.canonicalize() else { return };
+        let is_own = |path: &Path| path.starts_with(&real) && is_log(path);
+        let as_known = |path: PathBuf| path.strip_prefix(&real).map(|rest| self.logs.join(rest)).ok();
+        let files = |pid| os::proc::written_files(os::proc::root(), pid, is_own).unwrap_or_default();
+        let open: BTreeSet<PathBuf> = pids.into_iter().flat_map(files).filter_map(as_known).collect();
+        for path in &open {
+            if self.files.iter().any(|file| file.path == *path) {
+                continue;
+            }
+            if self.files.len() == MOST_LOGS {
+                let Some(at) = self.files.iter().position(|file| !open.contains(&file.path)) else { return };
+                self.files.remove(at);
+            }
+            self.files.push_back(Looked::from_now_on(path.clone()));
+        }
     }
 
     /// The run began before this daemon: it may go on with the logs that it has. They count when they grow, from now on.
@@ -327,6 +350,9 @@ fn mark(path: &Path) -> Option<Mark> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
     use super::*;
 
     fn write(path: &Path, text: &str) {
@@ -452,6 +478,35 @@ mod tests {
         assert!(activity.look() == Sign::Nothing);
         write(&folder.path().join("output"), "a line\n");
         assert!(activity.look() == Sign::Progress, "output is activity");
+    }
+
+    #[test]
+    fn a_log_from_before_the_run_is_its_own_if_it_has_it_open_for_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let day = folder.path().join("docs/logs/20260101");
+        let logs: Vec<PathBuf> = (0..6).map(|number| day.join(format!("09000{number}-old.rlog"))).collect();
+        logs.iter().for_each(|log| write(log, "old\n"));
+        let mut activity = Activity::begin(folder.path(), folder.path().join("output"), None);
+        let _read = File::open(&logs[1]).unwrap();
+        let _elsewhere = File::create(folder.path().join("elsewhere.rlog")).unwrap();
+        activity.look_for_open_logs([std::process::id()]);
+        assert_eq!(activity.newest_log(), None);
+        let mut own = File::options().append(true).open(&logs[0]).unwrap();
+        activity.look_for_open_logs([std::process::id()]);
+        assert!(activity.look() == Sign::Nothing, "what was in it before is not life");
+        own.write_all(b"more\n").unwrap();
+        write(&logs[1], "old\nand growing\n");
+        assert!(activity.look() == Sign::Progress && activity.look() == Sign::Nothing);
+        // More of them than are looked at: those that are, stay.
+        let open: Vec<File> = logs.iter().map(|log| File::options().append(true).open(log).unwrap()).collect();
+        activity.look_for_open_logs([std::process::id()]);
+        activity.look_for_open_logs([std::process::id()]);
+        let tracked: Vec<&PathBuf> = activity.files.iter().map(|file| &file.path).collect();
+        assert_eq!(tracked, [&logs[0], &logs[1], &logs[2], &logs[3]]);
+        drop(open);
+        activity.told(day.join("100000-own.rlog"));
+        activity.look_for_open_logs([std::process::id()]);
+        assert_eq!(activity.files.len(), 1, "it has named its log");
     }
 
     #[test]

@@ -141,12 +141,17 @@ impl Daemon {
         self.events.push_back(Event::Sampled { run, sign, memory });
     }
 
-    /// Its own words first; where it has said nothing new for long, and never sends heartbeats, what its tools do.
+    /// Its own words first; where it has said nothing new for long, and never sends heartbeats, also those in an older log that
+    /// it has open, and what its tools do.
     fn look_for_life(&mut self) -> Sign {
         let Some(activity) = &mut self.activity else { return Sign::Nothing };
         let sign = activity.look();
         if sign == Sign::Progress {
             return sign;
+        }
+        if self.silent_worker().is_some() {
+            let pids = self.run.as_ref().map(LiveRun::pids).unwrap_or_default();
+            self.activity.iter_mut().for_each(|activity| activity.look_for_open_logs(pids.iter().copied()));
         }
         let worked = self.look_at_tools();
         if worked > sign {
@@ -157,17 +162,17 @@ impl Daemon {
 
     /// Nothing, as long as it is not looked at them.
     pub(crate) fn look_at_tools(&mut self) -> Sign {
-        if self.said.heartbeat {
-            return Sign::Nothing;
-        }
+        let now_ms = os::clock::monotonic_ms();
+        self.silent_worker().map_or(Sign::Nothing, |worker| self.tools.look(worker, now_ms))
+    }
+
+    /// The worker, if it never sends heartbeats, and has said nothing new for half of the time that it may be silent.
+    fn silent_worker(&self) -> Option<u32> {
+        let worker = self.run.as_ref()?.worker.filter(|_| !self.said.heartbeat)?;
+        let timeout_ms = self.launching.config().restart.stall_timeout_ms.value;
         let now_ms = os::clock::monotonic_ms();
         let silent_ms = self.machine.view().progress_ms.map_or(0, |at_ms| now_ms.saturating_sub(at_ms));
-        let timeout_ms = self.launching.config().restart.stall_timeout_ms.value;
-        let worker = self.run.as_ref().and_then(|run| run.worker).map(|worker| worker.pid);
-        match worker {
-            Some(worker) if timeout_ms > 0 && silent_ms >= timeout_ms / 2 => self.tools.look(worker, now_ms),
-            Some(_) | None => Sign::Nothing,
-        }
+        (timeout_ms > 0 && silent_ms >= timeout_ms / 2).then_some(worker.pid)
     }
 
     fn read_memory(&mut self) -> MemoryReading {

@@ -159,6 +159,14 @@ impl LiveRun {
         }
     }
 
+    /// Its processes: what is below its shim, or below its worker where there is no shim.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let worker = self.worker.map(|worker| worker.pid);
+        let top = Some(self.shim_pid).filter(|&pid| pid != 0).or(worker);
+        let below = top.and_then(|top| os::proc::descendants(os::proc::root(), top).ok()).unwrap_or_default();
+        below.into_iter().map(|(identity, _)| identity.pid).chain(worker).collect()
+    }
+
     /// Read the wire.
     pub(crate) fn listen(&mut self) -> Vec<News> {
         let Some(wire) = &mut self.wire else { return Vec::new() };

@@ -1,7 +1,7 @@
 //! Readers of `/proc`, proc(5). The root is an argument, so that tests can show them trees that never were.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::process::Identity;
 
@@ -175,6 +175,31 @@ pub fn other_names(root: &Path, pid: u32) -> Vec<String> {
     names.iter().filter(|name| !name.is_empty()).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }
 
+/// Those of the wanted files that a process has open for writing. proc_pid_fd(5) says what they are called, without links on the way.
+///
+/// # Errors
+/// As of reading the folder: the process is gone, or belongs to somebody else.
+pub fn written_files(root: &Path, pid: u32, wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<PathBuf>> {
+    let folder = root.join(pid.to_string());
+    let mut found = Vec::new();
+    for descriptor in std::fs::read_dir(folder.join("fd"))? {
+        let descriptor = descriptor?;
+        // It may be closed by now.
+        let Ok(path) = std::fs::read_link(descriptor.path()) else { continue };
+        if wanted(&path) && is_for_writing(&folder.join("fdinfo").join(descriptor.file_name())) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// proc_pid_fdinfo(5): the flags are octal, the access mode is in the lowest two bits, and 0 is `O_RDONLY`.
+fn is_for_writing(info: &Path) -> bool {
+    let text = std::fs::read_to_string(info).unwrap_or_default();
+    let flags = text.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & 0o3 != 0)
+}
+
 /// Where in the kernel a process waits; empty if it runs, or where the kernel does not tell.
 #[must_use]
 pub fn wait_channel(root: &Path, pid: u32) -> String {
@@ -239,6 +264,22 @@ mod tests {
         std::fs::remove_file(folder.join("exe")).unwrap();
         std::fs::write(folder.join("cmdline"), b"/usr/bin/node\0server.js\0").unwrap();
         assert_eq!(other_names(root.path(), 7), ["node"]);
+    }
+
+    #[test]
+    fn who_only_reads_a_file_does_not_write_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let paths = ["read", "appended", "both", "unwanted"].map(|name| folder.join(name));
+        paths.iter().for_each(|path| std::fs::write(path, "").unwrap());
+        let _read = std::fs::File::open(&paths[0]).unwrap();
+        let _appended = std::fs::File::options().append(true).open(&paths[1]).unwrap();
+        let _both = std::fs::File::options().read(true).write(true).open(&paths[2]).unwrap();
+        let _unwanted = std::fs::File::create(&paths[3]).unwrap();
+        let wanted = |path: &Path| path.starts_with(&folder) && !path.ends_with("unwanted");
+        let mut found = written_files(root(), std::process::id(), wanted).unwrap();
+        found.sort_unstable();
+        assert_eq!(found, [paths[1].clone(), paths[2].clone()]);
     }
 
     #[test]

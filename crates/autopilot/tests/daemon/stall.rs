@@ -1,5 +1,6 @@
 //! A worker that shows no life is ended and counted; whatever is life keeps it.
 
+use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
@@ -48,9 +49,13 @@ fn a_worker_that_falls_silent_later_is_ended_too() {
 
 /// Watches a worker for several timeouts: it is left alone.
 fn lives(rig: &Rig) {
+    lives_for(rig, GRACE_MS + 4 * TIMEOUT_MS);
+}
+
+fn lives_for(rig: &Rig, ms: u64) {
     let daemon = rig.start();
     let first = pid(&rig.wait_for_state("running"));
-    let until = Instant::now() + Duration::from_millis(GRACE_MS + 4 * TIMEOUT_MS);
+    let until = Instant::now() + Duration::from_millis(ms);
     rig.home.wait_until("time goes by", DEADLINE, || {
         let status = rig.status();
         assert_eq!((status["worker_pid"].as_i64(), &status["worker_status"]), (Some(first.into()), &"running".into()));
@@ -100,6 +105,41 @@ fn a_log_from_before_the_run_is_no_life() {
     let status = rig.wait_for("the stall is noticed", |status| {
         let text = std::fs::read_to_string(&log).unwrap();
         std::fs::write(&log, text + "more\n").unwrap();
+        status["worker_status"] == "restarting"
+    });
+    assert!(last_exit(&status).starts_with("ended as stalled"), "{status}");
+    rig.finish(daemon);
+}
+
+/// Two logs from before the run, as words in a script.
+const OLD_LOG: &str = "docs/logs/20260101/090000-old.rlog";
+const QUIET_LOG: &str = "docs/logs/20260101/090001-quiet.rlog";
+
+fn with_old_logs(rig: Rig) -> Rig {
+    for log in [OLD_LOG, QUIET_LOG].map(|log| rig.home.repository().join(log)) {
+        std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+        std::fs::write(&log, "old\n").unwrap();
+    }
+    rig
+}
+
+/// It has the log open for writing: it is its own, however old it is. One process, so that nothing is a tool's work.
+#[test]
+fn a_log_from_before_the_run_that_it_writes_into_is_life() {
+    let script = format!("exec \"$HOSTILE_WORKER\" --hostile 'rlog=/proc/self/fd/1 rlog_ms=100' >>{OLD_LOG}");
+    lives_for(&with_old_logs(Rig::new(&long_settings()).script(&script)), 3 * LONG_TIMEOUT_MS);
+}
+
+/// Nor is one that it has open for writing, and does not write into.
+#[test]
+fn a_log_from_before_the_run_that_it_only_reads_is_no_life() {
+    let script = format!("exec tail -n 0 -f {OLD_LOG} >/dev/null 3>>{QUIET_LOG}");
+    let rig = with_old_logs(Rig::new(&long_settings()).script(&script));
+    let log = rig.home.repository().join(OLD_LOG);
+    let daemon = rig.start();
+    let status = rig.wait_for("the stall is noticed", |status| {
+        let mut log = std::fs::File::options().append(true).open(&log).unwrap();
+        log.write_all(b"more\n").unwrap();
         status["worker_status"] == "restarting"
     });
     assert!(last_exit(&status).starts_with("ended as stalled"), "{status}");
