@@ -65,6 +65,10 @@ const RECORD_AGAIN_MS: u64 = 1_000;
 /// worker by hand, before it has written twice after one of the kernel's, can't be told from that.
 const OOM_LOOK_MS: u64 = 10_000;
 
+/// So long after its start a worker is taken for one that stays: then what only the start needed of the program, and much of the
+/// daemon's, is given back. Of one that ends sooner that would make the restart slower.
+const SETTLED_AFTER_MS: u64 = 1_000;
+
 /// What is not gone so long after it was killed is reported as leaked, and not waited for any more.
 const LEAKED_AFTER_MS: u64 = 5_000;
 
@@ -81,8 +85,6 @@ pub(crate) fn run(plan: &Plan, lock: &Lock, to_daemon: &OwnedFd) -> i32 {
             shim.oom_kills_lately = shim.oom_kills();
             shim.oom_kills_before = shim.oom_kills_lately;
             shim.oom_looked_ms = os::clock::monotonic_ms();
-            // What a start needs of the program, and much of the daemon's, is not needed any more.
-            os::image::give_back_code();
             let exit = shim.watch(worker.worker.pid);
             shim.finish(&worker, exit)
         }
@@ -237,6 +239,7 @@ impl<'a> Shim<'a> {
     /// Until the worker ends.
     fn watch(&mut self, worker: u32) -> Reaped {
         let mut ready = Vec::new();
+        let mut settles_ms = Some(os::clock::monotonic_ms().saturating_add(SETTLED_AFTER_MS));
         loop {
             if let Some(exit) = self.reap(worker) {
                 return exit;
@@ -244,6 +247,10 @@ impl<'a> Shim<'a> {
             self.leave_record();
             let now_ms = os::clock::monotonic_ms();
             self.look_for_oom_kills(now_ms);
+            if settles_ms.take_if(|at_ms| *at_ms <= now_ms).is_some() {
+                os::image::give_back_code();
+            }
+            let settle_ms = settles_ms.map(|at_ms| at_ms.saturating_sub(now_ms));
             let wait_ms = self.kill_at_ms.map(|at_ms| at_ms.saturating_sub(now_ms));
             if wait_ms == Some(0) {
                 self.kill(RETRY_MS);
@@ -253,7 +260,7 @@ impl<'a> Shim<'a> {
                 continue;
             }
             let record_ms = self.record.as_ref().map(|_| self.record_at_ms.saturating_sub(now_ms));
-            if self.poller.wait(wait_ms.into_iter().chain(record_ms).min(), &mut ready).is_err() {
+            if self.poller.wait(wait_ms.into_iter().chain(record_ms).chain(settle_ms).min(), &mut ready).is_err() {
                 self.kill(RETRY_MS);
             }
             self.handle(&ready, worker);
