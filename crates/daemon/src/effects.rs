@@ -150,7 +150,7 @@ impl Daemon {
             return sign;
         }
         if self.silent_worker().is_some() {
-            let pids = self.run.as_ref().map(LiveRun::pids).unwrap_or_default();
+            let pids: Vec<u32> = self.run.iter().flat_map(LiveRun::tree).map(|(identity, _)| identity.pid).collect();
             self.activity.iter_mut().for_each(|activity| activity.look_for_open_logs(pids.iter().copied()));
         }
         let worked = self.look_at_tools();
@@ -186,10 +186,8 @@ impl Daemon {
         let Some(live) = self.run.as_ref().filter(|live| live.number == run.0) else { return };
         let names = &self.launching.config().memory.kill_names.value;
         let worker = live.worker.map(|worker| worker.pid);
-        // Below the worker, and what its dead children left to the shim: both are below the shim.
-        let shim = worker.and_then(|pid| os::proc::stat(os::proc::root(), pid).ok()).map(|stat| stat.parent);
         // Where it can't be looked through, it is tried again soon.
-        self.surveyed = shim.map(|shim| survey::look(shim, worker, names)).unwrap_or_default();
+        self.surveyed = live.top().map(|top| survey::look(top, worker, names)).unwrap_or_default();
         self.events.push_back(Event::Surveyed(run, self.surveyed.survey.clone()));
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::activity::{Activity, Source};
 use crate::drive::Daemon;
+use crate::runs::LiveRun;
 use crate::secrets;
 use crate::text;
 
@@ -58,7 +59,7 @@ impl Daemon {
             "pid", "parent", "name", "state", "cpu ms", "waits in", "PSS MB"
         )
         .ok();
-        for (identity, stat) in self.tree() {
+        for (identity, stat) in self.run.iter().flat_map(LiveRun::tree) {
             let root = os::proc::root();
             let cpu_ms = stat.cpu_ticks.saturating_mul(1_000 / os::proc::ticks_per_second().max(1));
             let waits = os::proc::wait_channel(root, identity.pid);
@@ -67,13 +68,6 @@ impl Daemon {
             writeln!(text, "{pid:>8} {parent:>8} {name:<16} {state:<5} {cpu_ms:>10} {waits:<24} {pss:>10}").ok();
         }
         text
-    }
-
-    fn tree(&self) -> Vec<(os::process::Identity, os::proc::Stat)> {
-        let Some(worker) = self.run.as_ref().and_then(|run| run.worker) else { return Vec::new() };
-        let root = os::proc::root();
-        let shim = os::proc::stat(root, worker.pid).map_or(worker.pid, |stat| stat.parent);
-        os::proc::descendants(root, shim).unwrap_or_default()
     }
 
     fn prune_incidents(&self) {

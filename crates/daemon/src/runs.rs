@@ -159,12 +159,14 @@ impl LiveRun {
         }
     }
 
-    /// Its processes: what is below its shim, or below its worker where there is no shim.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        let worker = self.worker.map(|worker| worker.pid);
-        let top = Some(self.shim_pid).filter(|&pid| pid != 0).or(worker);
-        let below = top.and_then(|top| os::proc::descendants(os::proc::root(), top).ok()).unwrap_or_default();
-        below.into_iter().map(|(identity, _)| identity.pid).chain(worker).collect()
+    /// Below whom its processes are: the worker, and what its dead children left, are below the shim.
+    pub(crate) fn top(&self) -> Option<u32> {
+        Some(self.shim_pid).filter(|&pid| pid != 0).or(self.worker.map(|worker| worker.pid))
+    }
+
+    /// Its processes.
+    pub(crate) fn tree(&self) -> Vec<(Identity, os::proc::Stat)> {
+        self.top().and_then(|top| os::proc::descendants(os::proc::root(), top).ok()).unwrap_or_default()
     }
 
     /// Read the wire.
