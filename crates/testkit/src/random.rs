@@ -17,4 +17,14 @@ impl Random {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (mixed ^ (mixed >> 31)) % end
     }
+
+    /// So many letters and digits.
+    ///
+    /// # Panics
+    /// Never: there are fewer letters than a byte has values.
+    pub fn letters(&mut self, length: usize) -> String {
+        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        let mut letter = || LETTERS[usize::try_from(self.below(LETTERS.len() as u64)).expect("a small number")];
+        (0..length).map(|_| char::from(letter())).collect()
+    }
 }

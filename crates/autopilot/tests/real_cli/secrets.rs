@@ -8,35 +8,25 @@ use testkit::fake_api::{Answer, FakeApi, Script};
 use testkit::home;
 use testkit::home::Home;
 use testkit::netns::isolated;
+use testkit::random::Random;
 
 use crate::job::{ALL_DONE, DEADLINE, end_reasons};
 
-/// A small generator: the same secrets in every run.
-struct Chance(u64);
+/// The same secrets in every run.
+struct Chance(Random);
 
 impl Chance {
-    fn of(&mut self, length: usize) -> String {
-        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        let mut letter = || {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            char::from(LETTERS[usize::try_from(self.0 >> 32).expect("32 bits") % LETTERS.len()])
-        };
-        (0..length).map(|_| letter()).collect()
-    }
-
     /// Lines with a secret each, and the secrets.
     fn lines(&mut self, count: usize) -> (Vec<String>, Vec<String>) {
         (0..count)
             .map(|kind| {
                 let (before, secret, after) = match kind % 6 {
-                    0 => ("key ", format!("sk-ant-api03-{}A7", self.of(93)), ""),
-                    1 => ("", format!("ghp_{}7", self.of(35)), " is mine"),
-                    2 => ("DATABASE_URL=postgres://shop:", self.of(16), "@db.example.com/shop"),
-                    3 => ("-H \"Authorization: Bearer ", self.of(40), "\""),
-                    4 => ("export DB_PASSWORD='", self.of(14), "'"),
-                    _ => ("{\"client_secret\": \"", format!("{}7x", self.of(24)), "\"}"),
+                    0 => ("key ", format!("sk-ant-api03-{}A7", self.0.letters(93)), ""),
+                    1 => ("", format!("ghp_{}7", self.0.letters(35)), " is mine"),
+                    2 => ("DATABASE_URL=postgres://shop:", self.0.letters(16), "@db.example.com/shop"),
+                    3 => ("-H \"Authorization: Bearer ", self.0.letters(40), "\""),
+                    4 => ("export DB_PASSWORD='", self.0.letters(14), "'"),
+                    _ => ("{\"client_secret\": \"", format!("{}7x", self.0.letters(24)), "\"}"),
                 };
                 (format!("{before}{secret}{after}"), secret)
             })
@@ -58,7 +48,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn what_the_agent_reads_runs_and_says_leaves_no_secret_in_any_file_of_ours() {
     isolated(|| {
-        let mut chance = Chance(0x5ec2_e71a_90c1_0018);
+        let mut chance = Chance(Random::new(0x5ec2_e71a_90c1_0018));
         let mut home = home!();
         let mut secrets = Vec::new();
         let mut lines = |count: usize| {
@@ -72,7 +62,8 @@ fn what_the_agent_reads_runs_and_says_leaves_no_secret_in_any_file_of_ours() {
         }
         let (said, thought, prompt) = (lines(60).join("\n"), lines(12).join("; "), lines(6).join(" and "));
         let written = lines(30).join("\n");
-        let own: Vec<String> = (0..40).map(|number| format!("value {number} of \"{}\"", chance.of(20))).collect();
+        let own: Vec<String> =
+            (0..40).map(|number| format!("value {number} of \"{}\"", chance.0.letters(20))).collect();
         for (number, value) in own.iter().enumerate() {
             home.set_env(format!("SHOP_{number}_TOKEN"), value);
         }

@@ -4,38 +4,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use os::process::Send;
+use testkit::random::Random;
 
 use crate::stage::{Ending, Stage};
 use crate::tasks::stage_with;
 
-/// A small generator: the same secrets in every run.
-struct Chance(u64);
+/// The same secrets in every run.
+struct Chance(Random);
 
 impl Chance {
-    fn of(&mut self, length: usize) -> String {
-        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        let mut letter = || {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            char::from(LETTERS[usize::try_from(self.0 >> 32).unwrap() % LETTERS.len()])
-        };
-        (0..length).map(|_| letter()).collect()
-    }
-
     /// What it stands in, and the secret itself.
     fn secret(&mut self, kind: usize) -> (String, String) {
         let (before, secret, after) = match kind % 10 {
-            0 => ("", format!("sk-ant-api03-{}A7", self.of(93)), ""),
-            1 => ("", format!("ghp_{}7", self.of(35)), ""),
-            2 => ("", format!("xoxb-123456789012-{}7", self.of(24)), ""),
-            3 => ("postgres://shop:", self.of(16), "@db.example.com/shop"),
-            4 => ("Authorization: Bearer ", self.of(40), ""),
-            5 => ("DB_PASSWORD=", self.of(14), ""),
-            6 => ("client_secret: ", format!("{}7x", self.of(24)), ""),
-            7 => ("", format!("glpat-{}7x", self.of(20)), ""),
-            8 => ("", format!("eyJhbGciOiJIUzI1NiJ9.eyJ{}.{}", self.of(40), self.of(43)), ""),
-            _ => ("", format!("npm_{}7", self.of(35)), ""),
+            0 => ("", format!("sk-ant-api03-{}A7", self.0.letters(93)), ""),
+            1 => ("", format!("ghp_{}7", self.0.letters(35)), ""),
+            2 => ("", format!("xoxb-123456789012-{}7", self.0.letters(24)), ""),
+            3 => ("postgres://shop:", self.0.letters(16), "@db.example.com/shop"),
+            4 => ("Authorization: Bearer ", self.0.letters(40), ""),
+            5 => ("DB_PASSWORD=", self.0.letters(14), ""),
+            6 => ("client_secret: ", format!("{}7x", self.0.letters(24)), ""),
+            7 => ("", format!("glpat-{}7x", self.0.letters(20)), ""),
+            8 => ("", format!("eyJhbGciOiJIUzI1NiJ9.eyJ{}.{}", self.0.letters(40), self.0.letters(43)), ""),
+            _ => ("", format!("npm_{}7", self.0.letters(35)), ""),
         };
         (format!("{before}{secret}{after}"), secret)
     }
@@ -85,7 +75,7 @@ fn event(kind: &str, block: serde_json::Value) -> String {
 
 #[test]
 fn a_thousand_secrets_in_prompt_output_and_environment_are_in_no_file() {
-    let mut chance = Chance(0x5ec2_e75e_c2e7_0018);
+    let mut chance = Chance(Random::new(0x5ec2_e75e_c2e7_0018));
     let mut secrets = Vec::new();
     let mut given = |kind: usize, secrets: &mut Vec<String>| {
         let (text, secret) = chance.secret(kind);
@@ -138,7 +128,7 @@ fn a_thousand_secrets_in_prompt_output_and_environment_are_in_no_file() {
 }
 
 fn chance_line(secrets: &mut Vec<String>) -> String {
-    let line = Chance(secrets.len() as u64 + 77).of(64);
+    let line = Random::new(secrets.len() as u64 + 77).letters(64);
     secrets.push(line.clone());
     line
 }
@@ -146,8 +136,8 @@ fn chance_line(secrets: &mut Vec<String>) -> String {
 #[test]
 fn a_secret_that_comes_in_two_pieces_is_one() {
     let mut secrets = Vec::new();
-    let mut chance = Chance(3);
-    let (first, second) = (format!("ghp_{}7", chance.of(35)), format!("sk-ant-api03-{}7A", chance.of(80)));
+    let mut random = Random::new(3);
+    let (first, second) = (format!("ghp_{}7", random.letters(35)), format!("sk-ant-api03-{}7A", random.letters(80)));
     secrets.extend([first.clone(), second.clone()]);
     let stage = Stage::new("");
     // Written in the middle of it, and later the rest; and as two deltas, with the whole after them.
@@ -205,8 +195,8 @@ fn a_job_whose_prompt_holds_a_secret_is_known_again_and_told_in_full() {
 
 #[test]
 fn a_secret_of_a_task_is_in_no_file_but_the_queue_and_told_to_the_agent() {
-    let mut chance = Chance(11);
-    let (typed, said) = (format!("ghp_{}7", chance.of(35)), format!("sk-ant-api03-{}7A", chance.of(80)));
+    let mut random = Random::new(11);
+    let (typed, said) = (format!("ghp_{}7", random.letters(35)), format!("sk-ant-api03-{}7A", random.letters(80)));
     let blocked = format!("AUTOPILOT: BLOCKED the key {said} is refused");
     let stage = stage_with(&format!("init; say '{blocked}'; ok '{blocked}'"), &[&format!("rotate {typed}")]);
     let ending = stage.run(&[]);
