@@ -21,7 +21,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn no_word_of_a_worker_carries_a_secret_into_status_journal_or_evidence() {
-    let settings = "stall_timeout_ms = 500\nstall_grace_ms = 500\ninitial_backoff_ms = 60000\nstop_timeout_ms = 200\n\
+    // Longer than a busy machine takes to start it: it has to speak before it is ended.
+    let settings = "stall_timeout_ms = 3000\nstall_grace_ms = 3000\ninitial_backoff_ms = 60000\nstop_timeout_ms = 200\n\
          [memory]\npoll_interval_ms = 50";
     let mut rig = Rig::new(settings).hostile(&format!("ready status=login:{TOKEN}:{KNOWN}"));
     rig.home.set_env("SHOP_API_KEY", KNOWN);

@@ -236,15 +236,20 @@ fn a_worker_that_writes_is_left_alone_however_often_the_daemon_is_killed() {
 /// What a daemon leaves when it ends on purpose is out of date as soon as the next one has seen more.
 #[test]
 fn a_silence_that_is_over_is_not_held_against_a_worker_whose_daemon_is_killed() {
-    let script = "while [ ! -e go ]; do sleep 0.05; done; echo here I am; exec sleep 600";
+    // Its first word comes after its start, from which on alone the next daemon counts what was silent before it.
+    let script = "echo begun; while [ ! -e go ]; do sleep 0.05; done; echo here I am; exec sleep 600";
     let rig = Rig::new("stall_timeout_ms = 600000\n[memory]\npoll_interval_ms = 50").script(script);
     let mut daemon = rig.start();
     let silent_ms = |status: &serde_json::Value| status["last_activity_ms_ago"].as_u64().unwrap_or(0);
+    let log = rig.home.path().join("workers/main/output.log");
+    let has_begun = || std::fs::metadata(&log).is_ok_and(|meta| meta.len() > 0).then_some(());
+    rig.home.wait_until("its first word", DEADLINE, has_begun);
     rig.wait_for("it is silent", |status| silent_ms(status) > 1_500);
     assert!(rig.home.autopilotd(["stop", "--keep-worker"]).status.success());
     daemon.wait(DEADLINE);
     daemon = rig.start();
-    assert!(silent_ms(&rig.status()) > 1_500, "that is still so");
+    let still_ms = silent_ms(&rig.status());
+    assert!(still_ms > 1_500, "that is still so: {still_ms}");
     let told = Instant::now();
     std::fs::write(rig.home.repository().join("go"), "").unwrap();
     let told_ms = || u64::try_from(told.elapsed().as_millis()).unwrap();
