@@ -105,7 +105,9 @@ fn name_before(bytes: &[u8], at: usize) -> Option<Name> {
     } else if ends_in(name, b"cookie") {
         Some(Sort::Cookies)
     } else {
-        NAMES.iter().find(|(known, _)| letters.ends_with(known)).map(|(_, sort)| *sort)
+        // The last three letters tell most of them apart.
+        let ends = |known: &[u8]| known.last_chunk::<3>() == letters.last_chunk::<3>() && letters.ends_with(known);
+        NAMES.iter().find(|(known, _)| ends(known)).map(|(_, sort)| *sort)
     };
     // `DB_PASS`, `OPENAI_KEY`, but no `bypass` and no `cache_key`.
     let sort = sort

@@ -117,18 +117,40 @@ static TOKENS: [Token; 76] = [
     token("fw_", 22, Tail::Alnum, "fireworks-key"),
 ];
 
-/// By the last three bytes of a prefix: nearly always it is none.
-static ENDS: [bool; ENDS_SIZE] = {
-    let mut table = [false; ENDS_SIZE];
-    let mut at = 0;
-    while at < TOKENS.len() {
-        let prefix = TOKENS[at].prefix.as_bytes();
-        let length = prefix.len();
-        table[end(prefix[length - 3], prefix[length - 2], prefix[length - 1])] = true;
-        at += 1;
+/// By the last three bytes of a prefix: the first that ends so, counted from 1; nearly always there is none.
+static ENDS: [u8; ENDS_SIZE] = {
+    let mut table = [0; ENDS_SIZE];
+    let mut at = TOKENS.len();
+    while at > 0 {
+        at -= 1;
+        table[end_of(at)] = number(at);
     }
     table
 };
+
+/// The next prefix after each that ends alike.
+static NEXT: [u8; TOKENS.len()] = {
+    let (mut table, mut last) = ([0; TOKENS.len()], [0; ENDS_SIZE]);
+    let mut at = TOKENS.len();
+    while at > 0 {
+        at -= 1;
+        table[at] = last[end_of(at)];
+        last[end_of(at)] = number(at);
+    }
+    table
+};
+
+#[expect(clippy::cast_possible_truncation, reason = "there are fewer: it is looked at")]
+const fn number(at: usize) -> u8 {
+    assert!(at < 255);
+    at as u8 + 1
+}
+
+const fn end_of(at: usize) -> usize {
+    let prefix = TOKENS[at].prefix.as_bytes();
+    let length = prefix.len();
+    end(prefix[length - 3], prefix[length - 2], prefix[length - 1])
+}
 
 const ENDS_SIZE: usize = 4096;
 
@@ -153,7 +175,7 @@ pub(super) fn at_mark(bytes: &[u8], at: usize) -> Option<Span<'static>> {
     match (second, third) {
         (b'y', b'-') => mailgun(bytes, at).or_else(|| at_end(bytes, at)),
         _ if third == b'.' && at >= 17 && bytes.get(at - 17..at - 14) == Some(b"pat") => airtable(bytes, at),
-        _ if ENDS[end(first, second, third)] => at_end(bytes, at),
+        _ if ENDS[end(first, second, third)] != 0 => at_end(bytes, at),
         _ => None,
     }
 }
@@ -198,7 +220,12 @@ fn discord(bytes: &[u8], at: usize) -> Option<Span<'static>> {
 #[cold]
 fn at_end(bytes: &[u8], at: usize) -> Option<Span<'static>> {
     let through = bytes.get(..=at)?;
-    TOKENS.iter().filter(|token| through.ends_with(token.prefix.as_bytes())).find_map(|token| {
+    let [.., first, second, third] = *through else { return None };
+    let alike = std::iter::successors(Some(ENDS[end(first, second, third)]), |number| {
+        NEXT.get(usize::from(*number).checked_sub(1)?).copied()
+    });
+    let tokens = alike.map_while(|number| TOKENS.get(usize::from(number).checked_sub(1)?));
+    tokens.filter(|token| through.ends_with(token.prefix.as_bytes())).find_map(|token| {
         let start = at + 1 - token.prefix.len();
         let tail = run(bytes, at + 1, |byte| token.tail.fits(byte));
         let text = bytes.get(at + 1..at + 1 + tail)?;
