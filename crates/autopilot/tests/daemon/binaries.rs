@@ -323,6 +323,20 @@ fn a_candidate_that_is_no_fit_program_is_refused_and_the_proven_one_runs_on() {
     rig.finish(daemon);
 }
 
+/// It may be anybody's program: nothing else is there to run.
+#[test]
+fn a_first_binary_that_does_not_tell_its_version_runs() {
+    let mut rig = Rig::new(FAST).plan(&[WELL]);
+    let path = rig.home.user_home().join("worker");
+    rig.home.set_env("AUTOPILOT_WORKER_BINARY", &path);
+    rig.home.set_env("HOSTILE_VERSION", "exit=0 after_ms=0");
+    copy_over(&path, &build("only"));
+    let daemon = rig.start();
+    let status = rig.wait_for("it runs", |status| status["worker_ready"] == true);
+    assert_eq!(binaries_of(&rig)[0]["version"], "a program that does not tell its version", "{status:#}");
+    rig.finish(daemon);
+}
+
 /// Nothing is proven: there is nothing to go back to, and the delays are those of any worker.
 #[test]
 fn the_first_binary_is_tried_again_and_again() {

@@ -85,9 +85,11 @@ fn try_copied(store: &Store, wish: &Wish, copied: Copied) -> io::Result<Admissio
     let (before, _) = index::Index::load(store.folder());
     let version = match before.binary(&copied.sha256) {
         Some(known) => known.version.clone(),
-        None => match smoke::test(&copied.path)? {
+        None => match smoke::test(&copied.path, before.must_answer())? {
             Smoke::Version(version) => version,
-            Smoke::Failed(why) => return Ok(Admission::Unfit(Unfit::Untried { why })),
+            // Better that than no worker.
+            Smoke::Silent(_) if !before.must_answer() => smoke::NAMELESS.to_owned(),
+            Smoke::Silent(why) | Smoke::Failed(why) => return Ok(Admission::Unfit(Unfit::Untried { why })),
         },
     };
     let name = index::name_in(&version);

@@ -3,7 +3,8 @@
 //! It holds what was decided, so it is synced; and several processes change it (the daemon, `install`, `rollback` …), so it is
 //! changed under a lock alone, always from what is on the disk. What is only counted lies in [`super::lives`].
 //!
-//! **Invariant:** a copy that it names was whole when it was named, and had answered to `--version` if it could be asked.
+//! **Invariant:** a copy that it names was whole when it was named, and had answered to `--version` if it could be asked, or
+//! there was none that had.
 
 use std::cmp::Reverse;
 use std::fs::{self, Metadata};
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lives::Counted;
 use super::program::Unfit;
-use super::smoke::NOT_ASKED;
+use super::smoke;
 use crate::seal::{self, Aside};
 
 /// Version of the file's format: 3, the first one that knows what a copy is worth.
@@ -82,7 +83,7 @@ impl Standing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binary {
     pub sha256: String,
-    /// What it answered to `--version`.
+    /// What it answered to `--version`, or what is said in place of an answer.
     pub version: String,
     pub size_bytes: u64,
     pub installed_unix_ms: u64,
@@ -167,7 +168,7 @@ impl Binary {
 
 /// The first word of an answer to `--version`.
 pub(super) fn name_in(version: &str) -> Option<&str> {
-    if version == NOT_ASKED { None } else { version.split_whitespace().next() }
+    version.split_whitespace().next().filter(|_| smoke::is_answer(version))
 }
 
 /// So many digits of a hash are shown.
@@ -263,6 +264,11 @@ impl Index {
 
     pub(super) fn binary_mut(&mut self, sha256: &str) -> Option<&mut Binary> {
         self.binaries.iter_mut().find(|binary| binary.sha256 == sha256)
+    }
+
+    /// Whether there is a copy that tells its version: then a new one has to.
+    pub(super) fn must_answer(&self) -> bool {
+        self.binaries.iter().any(|binary| !binary.is_out() && binary.name().is_some())
     }
 
     /// The one that is pinned, else the current one.

@@ -30,6 +30,8 @@ mod probation_tests;
 #[cfg(test)]
 mod script_tests;
 #[cfg(test)]
+mod smoke_tests;
+#[cfg(test)]
 mod tests;
 
 pub use admit::Admission;

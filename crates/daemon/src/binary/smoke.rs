@@ -1,7 +1,8 @@
-//! The first question to a program: `--version`, answered within a time limit, before it may run as the worker. A script that
+//! The first question to a program: `--version`, answered within a time limit, before it may run as the worker. A program that
 //! does not know the word is not asked: it would begin to work.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -12,6 +13,7 @@ use os::poll::{Interest, Poller, Token};
 use os::process::Send;
 use os::spawn::Program;
 
+use super::program;
 use super::script::Script;
 
 /// By which what it starts is found again.
@@ -32,18 +34,27 @@ const MOST_CHARS: usize = 100;
 pub(super) enum Smoke {
     /// The first line of the answer.
     Version(String),
+    /// It can be executed and says nothing of itself: why that is known.
+    Silent(String),
     /// It is not fit to run.
     Failed(String),
 }
 
 /// What a script that is not asked is called instead.
-pub(super) const NOT_ASKED: &str = "a script, not asked";
+const SCRIPT: &str = "a script, not asked";
+/// What machine code is called that is not asked, or has no answer.
+pub(super) const NAMELESS: &str = "a program that does not tell its version";
 
-/// Ask `program`; whatever it leaves behind is ended.
+/// Whether this is an answer, and not what is written in place of one.
+pub(super) fn is_answer(version: &str) -> bool {
+    ![SCRIPT, NAMELESS].contains(&version)
+}
+
+/// Ask `program`; whatever it leaves behind is ended. `must_answer`: there is another one, which has an answer.
 ///
 /// # Errors
 /// If the machine has no room for the question: that says nothing about the program.
-pub(super) fn test(program: &Path) -> io::Result<Smoke> {
+pub(super) fn test(program: &Path, must_answer: bool) -> io::Result<Smoke> {
     fail::point("smoke.ask")?;
     let script = Script::at(program)?;
     if let Some(check) = script.as_ref().and_then(|script| script.check(program))
@@ -51,10 +62,37 @@ pub(super) fn test(program: &Path) -> io::Result<Smoke> {
     {
         return Ok(Smoke::Failed("its shell can't read it to the end: is it whole?".to_owned()));
     }
-    let is_asked = script.is_none_or(|script| script.knows_version());
-    let smoke = if is_asked { version(program)? } else { Smoke::Version(NOT_ASKED.to_owned()) };
+    let smoke = match script {
+        Some(script) if !script.knows_version() => Smoke::Version(SCRIPT.to_owned()),
+        None if !must_answer && !knows_version(program)? => Smoke::Version(NAMELESS.to_owned()),
+        _ => version(program)?,
+    };
     fail::point("smoke.answered")?;
     Ok(smoke)
+}
+
+/// Whether machine code has the word anywhere but in the names of an ELF file's own sections, `.gnu.version`. Who answers has it.
+fn knows_version(program: &Path) -> io::Result<bool> {
+    const WORD: &[u8] = b"version";
+    const SECTION: &[u8] = b".gnu.";
+    // The end of one piece is the beginning of the next.
+    const OVERLAP_BYTES: usize = WORD.len() + SECTION.len();
+    let file = File::open(program)?;
+    let (mut buffer, mut offset) = (vec![0; 1 << 20], 0);
+    loop {
+        let length = program::read_at(&file, &mut buffer, offset)?;
+        let piece = &buffer[..length];
+        let found = |at: &usize| piece[*at..].starts_with(WORD) && !piece[..*at].ends_with(SECTION);
+        // What stands before the first bytes of a later piece was seen with the piece before.
+        let from = if offset == 0 { 0 } else { SECTION.len() };
+        if (from..length).any(|at| found(&at)) {
+            return Ok(true);
+        }
+        if length < buffer.len() {
+            return Ok(false);
+        }
+        offset += (length - OVERLAP_BYTES) as u64;
+    }
 }
 
 fn version(program: &Path) -> io::Result<Smoke> {
@@ -68,7 +106,7 @@ fn version(program: &Path) -> io::Result<Smoke> {
         }
     }
     let within = crate::text::duration(WITHIN_MS);
-    Ok(Smoke::Failed(format!("it does not answer to --version within {within}")))
+    Ok(Smoke::Silent(format!("it does not answer to --version within {within}")))
 }
 
 /// `None`: there was no end within the time.
@@ -147,7 +185,7 @@ fn judge(ended: Ended, said: &[u8]) -> Smoke {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     let shown: String = line.chars().filter(|c| !c.is_control()).take(MOST_CHARS).collect();
     match ended {
-        Ended::Code(0) if shown.is_empty() => Smoke::Failed("it answers nothing to --version".to_owned()),
+        Ended::Code(0) if shown.is_empty() => Smoke::Silent("it answers nothing to --version".to_owned()),
         Ended::Code(0) => Smoke::Version(shown),
         Ended::Code(code) => Smoke::Failed(format!("to --version it ends with exit status {code}")),
         Ended::Signal(signal) => Smoke::Failed(format!("at --version it dies of signal {signal}")),
