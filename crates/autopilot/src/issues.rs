@@ -120,11 +120,9 @@ fn open_again(env: &Environment, project: Option<&str>, id: i64, from: Status, n
     Ok(if opened { format!("#{id} is open again\n") } else { format!("#{id} was not {was}; nothing has changed\n") })
 }
 
-/// The user's name: a claim of one's own can be taken up, and completed, from another terminal.
+/// The user's name, whatever the environment says: a claim of one's own can be taken up, and completed, from another terminal.
 fn person() -> String {
-    let name =
-        std::env::vars_os().find(|(name, _)| name == "USER").map(|(_, value)| value.to_string_lossy().into_owned());
-    name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| format!("user {}", os::process::effective_uid()))
+    os::process::user_name().unwrap_or_else(|| format!("user {}", os::process::effective_uid()))
 }
 
 /// `-`: what comes on stdin.
@@ -219,7 +217,8 @@ fn shown(task: &Task, now_ms: u64) -> String {
         line("reason", &reason.replace('\n', "\n          "));
     }
     if let Some(lease) = task.lease.as_ref().filter(|_| standing == Standing::Claimed) {
-        line("claimed", &format!("by {}, until {}", lease.owner, time(lease.expires_ms)));
+        let by_hand = if lease.holder == Holder::Person { " (by hand)" } else { "" };
+        line("claimed", &format!("by {}{by_hand}, until {}", lease.owner, time(lease.expires_ms)));
     }
     line("priority", priority_word(task.priority));
     line("type", &task.kind.to_string());
@@ -263,8 +262,7 @@ fn import(
     let text = if from_stdin {
         read_stdin()?
     } else {
-        std::fs::read_to_string(file)
-            .map_err(|error| Failure::new(Exit::Usage, format!("cannot read {name}: {error}")))?
+        std::fs::read_to_string(file).map_err(|error| unreadable(&name, &error))?
     };
     let documents = match format_of(Some(file), format) {
         Format::Json => queue::read_json(&text),
@@ -300,6 +298,15 @@ fn import(
         format!("#{id} {}{remark}\n", document.draft.title)
     });
     Ok(lines.collect())
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Failure {
+    let (what, hint) = match error.kind() {
+        io::ErrorKind::NotFound => (format!("there is no file {name}"), "`-` reads stdin"),
+        io::ErrorKind::InvalidData => (format!("{name} is no text in UTF-8"), "convert it, for example with iconv"),
+        _ => (format!("cannot read {name}: {error}"), "nothing was imported"),
+    };
+    Failure::new(Exit::Usage, what).hint(hint)
 }
 
 /// A task of a file that needs one that is nowhere.

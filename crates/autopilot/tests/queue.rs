@@ -46,7 +46,9 @@ fn a_task_lives_from_its_creation_to_its_removal() {
     assert!(said(&home, &["issue", "show", "2"]).contains("reason    no ship\n"));
     said(&home, &["issue", "unblock", "2"]);
     assert!(said(&home, &["issue", "claim"]).starts_with("#1 Fix the login is yours until "));
-    assert_eq!(json(&home, &["issue", "list", "--json"])["tasks"][0]["state"], "claimed");
+    let task = json(&home, &["issue", "list", "--json"])["tasks"][0].clone();
+    assert_eq!((&task["state"], &task["claim"]["holder"]), (&"claimed".into(), &"person".into()));
+    assert!(said(&home, &["issue", "show", "1"]).contains(" (by hand), until "));
     assert!(refused(&home, &["issue", "remove", "1"], 6).contains("being worked on by"));
     said(&home, &["issue", "release", "1"]);
     assert_eq!(said(&home, &["issue", "complete", "1"]), "#1 done\n");
@@ -96,6 +98,19 @@ fn tasks_come_from_files_and_go_into_files() {
     std::fs::write(home.repository().join("bad.md"), "## A\n- type: wish\n").expect("write");
     let stderr = refused(&home, &["issue", "import", "bad.md"], 2);
     assert!(stderr.contains("bad.md: line 2: `wish` is none of task, bug, feature"), "{stderr}");
+}
+
+#[test]
+fn an_import_that_cannot_be_read_says_what_to_do() {
+    let home = home!();
+    std::fs::write(home.repository().join("latin.md"), b"## caf\xe9\n").expect("write");
+    for (file, why) in [
+        ("nope.md", "there is no file nope.md"),
+        ("latin.md", "latin.md is no text in UTF-8"),
+        (".", "cannot read .: "),
+    ] {
+        assert!(refused(&home, &["issue", "import", file], 2).contains(why), "{file}");
+    }
 }
 
 #[test]

@@ -75,6 +75,38 @@ fn replay_plays_all_of_it_and_waits_for_nobody_who_does_not_watch() {
 }
 
 #[test]
+fn events_alone_are_shown_replayed_and_counted() {
+    let home = home_with_logs();
+    let alone = home.repository().join("alone.jsonl");
+    fs::copy(log(&home, "20261121/235900-fix-login.jsonl"), &alone).unwrap();
+    let alone = alone.to_str().unwrap();
+    let shown = autopilot(&home, &["replay", alone]);
+    assert!(shown.contains("\nt!:Bash id=") && shown.contains("# result: success, 2 turns"), "{shown}");
+    assert_eq!(autopilot(&home, &["log", alone]), shown);
+    assert_eq!(autopilot(&home, &["log", alone, "-n", "1"]), shown.lines().last().unwrap().to_owned() + "\n");
+    // Written just now, by its date; when it was done is in it.
+    let apm: Value = serde_json::from_str(&autopilot(&home, &["apm", alone, "--json"])).unwrap();
+    let actions: Vec<_> = apm["windows"].as_array().unwrap().iter().map(|row| &row["actions"]).collect();
+    assert!(actions.len() == 4 && actions.iter().all(|actions| actions.is_u64()), "{apm}");
+}
+
+#[test]
+fn what_is_no_log_is_told_from_what_is_not_there() {
+    let home = home_with_logs();
+    fs::write(home.repository().join("bin.dat"), b"\0\x01").unwrap();
+    for (args, why) in [
+        (["analyze", "bin.dat"], "bin.dat is no log: its name ends neither in .rlog nor in .jsonl"),
+        (["replay", "bin.dat"], "bin.dat is no log: "),
+        (["apm", "bin.dat"], "bin.dat is no log: "),
+        (["analyze", "nope"], "error: there is no nope\nhint: name a log, a folder with logs"),
+        (["replay", "nope"], "no log is called nope"),
+    ] {
+        let told = said(&home.autopilot(args), 2);
+        assert!(told.contains(why) && told.contains("hint: "), "{args:?}: {told}");
+    }
+}
+
+#[test]
 fn what_it_took_is_told_for_people_and_as_data() {
     let home = home_with_logs();
     let text = autopilot(&home, &["analyze"]);

@@ -82,6 +82,21 @@ pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// What that user is called, by passwd(5); another directory of users is not asked.
+#[must_use]
+pub fn user_name() -> Option<String> {
+    name_in(&std::fs::read("/etc/passwd").ok()?, effective_uid())
+}
+
+/// Of lines `name:password:uid:…`.
+fn name_in(passwd: &[u8], uid: u32) -> Option<String> {
+    let is_user =
+        |line: &&[u8]| line.split(|byte| *byte == b':').nth(2).is_some_and(|text| text == uid.to_string().as_bytes());
+    let line = passwd.split(|byte| *byte == b'\n').find(is_user)?;
+    let name = String::from_utf8(line.split(|byte| *byte == b':').next()?.to_vec()).ok()?;
+    Some(name).filter(|name| !name.is_empty())
+}
+
 /// So many descriptors this process may have open at once.
 #[must_use]
 pub fn most_descriptors() -> u64 {
@@ -198,5 +213,14 @@ mod tests {
         let own = own_identity();
         assert!(Pidfd::open(own).unwrap().is_some());
         assert!(Pidfd::open(Identity { start_ticks: own.start_ticks + 1, ..own }).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_user_is_called_as_its_line_says() {
+        let passwd =
+            b"root:x:0:0:root:/root:/bin/bash\n# 7:x:7\n:x:8:8\nada:x:1000:100::/home/ada:\nother:x:1000:1\nshort\n";
+        for (uid, name) in [(0, Some("root")), (1000, Some("ada")), (100, None), (8, None), (1, None)] {
+            assert_eq!(name_in(passwd, uid).as_deref(), name, "{uid}");
+        }
     }
 }

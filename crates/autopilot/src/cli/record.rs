@@ -81,6 +81,8 @@ pub struct Compare {
 /// `autopilot apm`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Apm {
+    /// A log, or a folder with logs [default: the project's]
+    pub path: Option<PathBuf>,
     /// The stretch of time until now [default: each of them]
     #[arg(long, value_enum)]
     pub window: Option<Window>,

@@ -19,8 +19,12 @@ pub(crate) fn show(apm: &Apm) -> Result<(), Failure> {
     let longest_ms = windows.iter().map(|window| window.name_and_ms().1).max().unwrap_or(0);
     let now_ms = os::clock::wall_ms();
     let mut actions = Actions::default();
-    for log in record::in_path(&project(&apm.place)?).map_err(|error| not_found(&error))? {
-        if log.began_ms().is_some_and(|at| at.saturating_add(longest_ms + LONGEST_RUN_MS) >= now_ms) {
+    let logs = match &apm.path {
+        Some(path) => record::in_path(path),
+        None => record::in_path(&project(&apm.place)?),
+    };
+    for log in logs.map_err(|error| not_found(&error))? {
+        if log.began_ms().is_none_or(|at| at.saturating_add(longest_ms + LONGEST_RUN_MS) >= now_ms) {
             actions.add(&log).map_err(|error| unreadable(&log, &error))?;
         }
     }

@@ -54,9 +54,8 @@ fn lines(log: &Log, count: Option<usize>, paint: Paint) -> io::Result<()> {
     let mut reader = Reader::default();
     let mut last = VecDeque::new();
     let mut failed = Ok(());
-    record::each_line(&log.path, LINE_MAX_BYTES, |line| {
-        let line = String::from_utf8_lossy(line.unwrap_or(b"# a line that is too long to be shown"));
-        let line = paint.line(&mut reader, &line);
+    let mut each = |line: &str| {
+        let line = paint.line(&mut reader, line);
         match count {
             None if failed.is_ok() => failed = writeln!(out, "{line}"),
             None => {}
@@ -67,7 +66,17 @@ fn lines(log: &Log, count: Option<usize>, paint: Paint) -> io::Result<()> {
                 }
             }
         }
-    })?;
+    };
+    if log.is_events() {
+        record::script(log, |step| {
+            each(&step.line);
+            true
+        })?;
+    } else {
+        record::each_line(&log.path, LINE_MAX_BYTES, |line| {
+            each(&String::from_utf8_lossy(line.unwrap_or(b"# a line that is too long to be shown")));
+        })?;
+    }
     failed?;
     last.iter().try_for_each(|line| writeln!(out, "{line}"))?;
     out.flush()

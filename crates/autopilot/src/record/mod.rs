@@ -40,6 +40,10 @@ fn not_found(error: &NotFound) -> Failure {
         NotFound::NoLogs(_) => failure.hint("change to the project's folder, or name it with --cwd"),
         NotFound::Nobody(_) => failure.hint("autopilot log --list shows all there are"),
         NotFound::Several { .. } => failure.hint("give more of its name"),
+        NotFound::NoLog(_) => failure.hint("name a log, or a folder with logs"),
+        NotFound::Nothing(_) => {
+            failure.hint("name a log, a folder with logs, or none and --cwd with the project's folder")
+        }
         NotFound::Unreadable { .. } => failure,
     }
 }

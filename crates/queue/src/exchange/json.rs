@@ -57,6 +57,9 @@ struct JsonTask {
 #[serde(deny_unknown_fields)]
 struct JsonClaim {
     owner: String,
+    /// Not in lists of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holder: Option<String>,
     since_ms: u64,
     expires_ms: u64,
 }
@@ -105,7 +108,7 @@ pub fn task_json(task: &Task, now_ms: u64) -> serde_json::Value {
         "reason": task.reason,
         "needs": task.needs,
         "claim": lease.map(|lease| serde_json::json!({
-            "owner": lease.owner, "since_ms": lease.since_ms, "expires_ms": lease.expires_ms,
+            "owner": lease.owner, "holder": word(lease.holder), "since_ms": lease.since_ms, "expires_ms": lease.expires_ms,
         })),
         "attempts": task.attempts,
         "branch": task.branch,

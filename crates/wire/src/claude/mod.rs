@@ -60,6 +60,18 @@ pub enum Message<'a> {
     Result(Ending<'a>),
 }
 
+impl Message<'_> {
+    /// When it was written, in milliseconds since the epoch; few events tell it.
+    #[must_use]
+    pub fn at_unix_ms(&self) -> Option<u64> {
+        match self {
+            Self::Assistant(assistant) => assistant.at_unix_ms,
+            Self::User(user) => user.at_unix_ms,
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Init<'a> {
     pub session_id: Option<Cow<'a, str>>,

@@ -133,7 +133,7 @@ impl Analysis {
     /// As of open and read.
     pub fn add(&mut self, log: &Log) -> io::Result<()> {
         let jsonl = log.jsonl();
-        let is_rlog = jsonl.as_ref() != Some(&log.path);
+        let is_rlog = !log.is_events();
         let mut one = One { asked: is_rlog, ..One::default() };
         if is_rlog {
             let mut reader = Reader::default();

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io;
 
 use wire::claude::{Block, Decoded, MAX_LINE_BYTES, Message, decode};
-use wire::rlog::read::{Reader, Seen};
+use wire::rlog::read::{Reader, Seen, body};
 
 use super::logs::{Log, RLOG_LINE_MAX_BYTES, each_line};
 
@@ -70,28 +70,23 @@ impl Actions {
     /// As of open and read.
     pub fn add(&mut self, log: &Log) -> io::Result<()> {
         let before = self.at_ms.len();
-        let jsonl = log.jsonl();
+        let (jsonl, is_events) = (log.jsonl(), log.is_events());
         let mut untimed = 0_u64;
         if let Some(jsonl) = &jsonl {
             let mut answers = HashSet::new();
             each_line(jsonl, MAX_LINE_BYTES, |line| {
-                let Some(Decoded::Message(Message::Assistant(message))) = line.map(decode) else { return };
-                let Some(at) = message.at_unix_ms.filter(|_| message.error.is_none()) else { return };
-                let is_new = message.id.as_deref().is_none_or(|id| answers.insert(id.to_owned()));
-                let calls = message.blocks.iter().filter(|block| matches!(block, Block::ToolUse { .. })).count();
-                self.at_ms.extend(std::iter::repeat_n(at, calls + usize::from(is_new)));
+                let Some(Decoded::Message(message)) = line.map(decode) else { return };
+                match (of_event(&message, is_events, &mut answers), message.at_unix_ms()) {
+                    (count, Some(at)) => self.at_ms.extend(std::iter::repeat_n(at, count)),
+                    (count, None) => untimed += count as u64,
+                }
             })?;
         }
-        if jsonl.as_ref() != Some(&log.path) {
+        if !is_events {
             let mut reader = Reader::default();
             each_line(&log.path, RLOG_LINE_MAX_BYTES, |line| {
                 let line = String::from_utf8_lossy(line.unwrap_or_default());
-                // What was asked is in the `.rlog` only; without a `.jsonl` all the rest is, too.
-                untimed += u64::from(match reader.line(&line) {
-                    Seen::User(_) => true,
-                    Seen::Assistant(_) | Seen::Call { .. } => jsonl.is_none(),
-                    _ => false,
-                });
+                untimed += u64::from(is_action(&reader.line(&line), jsonl.is_none()));
             })?;
         }
         let timed = self.at_ms.get(before..).unwrap_or_default();
@@ -129,6 +124,36 @@ impl Actions {
     }
 }
 
+/// How many actions an event is. What was asked is in the `.rlog`, if there is one.
+fn of_event(message: &Message<'_>, is_alone: bool, answers: &mut HashSet<String>) -> usize {
+    match message {
+        Message::Assistant(message) if message.error.is_none() => {
+            let is_new = message.id.as_deref().is_none_or(|id| answers.insert(id.to_owned()));
+            let calls = message.blocks.iter().filter(|block| matches!(block, Block::ToolUse { .. })).count();
+            calls + usize::from(is_new)
+        }
+        Message::User(message) => {
+            let is_said = message.blocks.iter().any(|block| matches!(block, Block::Text(_)));
+            usize::from(is_alone && is_said && message.parent.is_none())
+        }
+        _ => 0,
+    }
+}
+
+/// Without a `.jsonl` beside it the `.rlog` has all that there is.
+fn is_action(seen: &Seen<'_>, is_alone: bool) -> bool {
+    match seen {
+        Seen::User(_) => true,
+        Seen::Assistant(_) | Seen::Call { .. } => is_alone,
+        Seen::Subagent { line, .. } => match body(line) {
+            // What it is asked is the argument of a call.
+            Seen::User(_) => false,
+            seen => is_action(&seen, is_alone),
+        },
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,5 +182,38 @@ mod tests {
         let week = actions.window(now, 7 * 86_400_000);
         assert_eq!((week.actions, week.active_ms), (1_202, 1_200_000));
         assert_eq!(Actions::default().window(now, 3_600_000).actions, 0);
+    }
+
+    #[test]
+    fn what_tells_no_time_is_spread_over_the_log_s() {
+        let folder = tempfile::tempdir().unwrap();
+        let count = |file: &str, text: &str| {
+            let path = folder.path().join(file);
+            std::fs::write(&path, text).unwrap();
+            let mut actions = Actions::default();
+            actions.add(&Log::at(&path).unwrap()).unwrap();
+            actions.at_ms
+        };
+        let event = |kind: &str, id: u32, block: &str, time: &str| {
+            format!("{{\"type\":\"{kind}\",\"message\":{{\"id\":\"{id}\",\"content\":[{block}]}}{time}}}\n")
+        };
+        let text = "{\"type\":\"text\",\"text\":\"x\"}";
+        let call = "{\"type\":\"tool_use\",\"id\":\"1\",\"name\":\"Bash\",\"input\":{}}";
+        let result = "{\"type\":\"tool_result\",\"tool_use_id\":\"1\",\"content\":\"y\"}";
+        let at = |second: u32| format!(",\"timestamp\":\"2026-11-22T15:00:{second:02}Z\"");
+        // Asked once, answered once in two pieces, called once.
+        let events = |times: [&str; 4]| {
+            let [asked, said, called, back] = times;
+            let first = event("user", 0, text, asked) + &event("assistant", 1, text, said);
+            first + &event("assistant", 1, call, called) + &event("user", 2, result, back)
+        };
+        let times = [at(0), at(1), at(2), at(3)];
+        let seconds = [0, 1, 2].map(|second| 1_795_359_600_000 + second * 1_000);
+        assert_eq!(count("timed.jsonl", &events(times.each_ref().map(String::as_str))), seconds);
+        assert_eq!(count("some.jsonl", &events(["", &times[1], "", &times[3]])), [seconds[1]; 3]);
+        assert_eq!(count("none.jsonl", &events([""; 4])).len(), 3);
+        let foreign =
+            "u: go\na: x\nt:Task id=1 → [ok]\nx: id=1 u: sub\nx: id=1 a: sub\nx: id=1 t!:Bash id=2 → [running]\n";
+        assert_eq!(count("foreign.rlog", foreign).len(), 5);
     }
 }

@@ -39,6 +39,10 @@ pub enum NotFound {
     NoLogs(PathBuf),
     #[error("no log is called {0}")]
     Nobody(String),
+    #[error("{} is no log: its name ends neither in .rlog nor in .jsonl", .0.display())]
+    NoLog(PathBuf),
+    #[error("there is no {}", .0.display())]
+    Nothing(PathBuf),
     #[error("{wanted} may be any of {}", .found.join(", "))]
     Several { wanted: String, found: Vec<String> },
     #[error("cannot read {}: {error}", path.display())]
@@ -66,6 +70,12 @@ impl Log {
     #[must_use]
     pub fn jsonl(&self) -> Option<PathBuf> {
         ["jsonl", "jsonl.gz"].iter().map(|end| self.with_ending(end)).find(|path| path.is_file())
+    }
+
+    /// There are only the full events, no lines for people.
+    #[must_use]
+    pub fn is_events(&self) -> bool {
+        self.jsonl().as_ref() == Some(&self.path)
     }
 
     fn with_ending(&self, ending: &str) -> PathBuf {
@@ -149,9 +159,8 @@ fn rank(path: &Path) -> usize {
 /// # Errors
 /// [`NotFound`]
 pub fn choose(project: &Path, wanted: Option<&str>) -> Result<Log, NotFound> {
-    if let Some(wanted) = wanted
-        && let Some(log) = Some(Path::new(wanted)).filter(|path| path.is_file()).and_then(Log::at)
-    {
+    let file = wanted.map(Path::new).filter(|path| path.is_file());
+    if let Some(log) = file.and_then(Log::at) {
         return Ok(log);
     }
     let mut logs = all(project).map_err(|error| NotFound::Unreadable { path: folder(project), error })?;
@@ -163,7 +172,7 @@ pub fn choose(project: &Path, wanted: Option<&str>) -> Result<Log, NotFound> {
     }
     let mut found: Vec<Log> = logs.into_iter().filter(|log| log.id().contains(wanted)).collect();
     match found.len() {
-        0 => Err(NotFound::Nobody(wanted.to_owned())),
+        0 => Err(file.map_or_else(|| NotFound::Nobody(wanted.to_owned()), |file| NotFound::NoLog(file.to_owned()))),
         1 => found.pop().ok_or_else(|| NotFound::Nobody(wanted.to_owned())),
         _ => {
             let newest = found.iter().rev().take(5).map(Log::id).collect();
@@ -177,9 +186,12 @@ pub fn choose(project: &Path, wanted: Option<&str>) -> Result<Log, NotFound> {
 /// # Errors
 /// [`NotFound`]
 pub fn in_path(path: &Path) -> Result<Vec<Log>, NotFound> {
-    let unreadable = |error| NotFound::Unreadable { path: path.to_owned(), error };
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => NotFound::Nothing(path.to_owned()),
+        _ => NotFound::Unreadable { path: path.to_owned(), error },
+    };
     if path.is_file() {
-        return Log::at(path).map(|log| vec![log]).ok_or_else(|| NotFound::Nobody(path.display().to_string()));
+        return Log::at(path).map(|log| vec![log]).ok_or_else(|| NotFound::NoLog(path.to_owned()));
     }
     std::fs::read_dir(path).map_err(unreadable)?;
     let mut logs = all(path).map_err(unreadable)?;
@@ -260,6 +272,12 @@ mod tests {
         ] {
             assert_eq!(chosen(wanted), expected.map(str::to_owned).map_err(str::to_owned), "{wanted:?}");
         }
+        let notes = folder(project.path()).join("20261122/notes.txt");
+        let no_log = Err(format!("{} is no log: its name ends neither in .rlog nor in .jsonl", notes.display()));
+        assert_eq!(chosen(notes.to_str()), no_log);
+        assert!(matches!(in_path(&notes), Err(NotFound::NoLog(_))));
+        assert!(matches!(in_path(&notes.join("x")), Err(NotFound::Unreadable { .. })));
+        assert!(matches!(in_path(&project.path().join("x")), Err(NotFound::Nothing(_))));
         let empty = tempfile::tempdir().unwrap();
         assert!(matches!(choose(empty.path(), None), Err(NotFound::NoLogs(_))));
         assert_eq!(in_path(project.path()).unwrap().len(), 3);

@@ -10,6 +10,7 @@ mod archive;
 mod follow;
 mod logs;
 mod paint;
+mod retold;
 mod script;
 
 pub use analysis::{Analysis, ModelUse, ToolUse};

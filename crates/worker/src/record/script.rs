@@ -7,9 +7,10 @@ use wire::claude::{Block, Decoded, MAX_LINE_BYTES, Message, decode};
 use wire::rlog::read::{Reader, Seen};
 
 use super::logs::{Log, RLOG_LINE_MAX_BYTES, each_line};
+use super::retold::retell;
 
 /// Where nothing tells the time: a line a second.
-const UNTIMED_MS: u64 = 1_000;
+pub(super) const UNTIMED_MS: u64 = 1_000;
 /// A line of the log stands within so many of its event.
 const NEAR: usize = 64;
 
@@ -34,13 +35,13 @@ enum Kind {
 /// # Errors
 /// As of open and read.
 pub fn script(log: &Log, mut each: impl FnMut(Step) -> bool) -> io::Result<()> {
+    if log.is_events() {
+        return retell(log, &mut each);
+    }
     let jsonl = log.jsonl();
     let mut times = VecDeque::new();
     if let Some(jsonl) = &jsonl {
         each_line(jsonl, MAX_LINE_BYTES, |line| times.extend(line.map(decode).map(of_event).unwrap_or_default()))?;
-    }
-    if jsonl.as_ref() == Some(&log.path) {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "only its .jsonl is left"));
     }
     let timed = !times.is_empty();
     let (mut reader, mut last_ms, mut going) = (Reader::default(), None, true);
