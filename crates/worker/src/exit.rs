@@ -21,7 +21,7 @@ pub enum Exit {
     Api = 14,
     /// Another worker holds this project.
     Busy = 15,
-    /// The agent gave up, or its sessions failed for good.
+    /// The agent gave up, or its sessions failed for good; or a task of the queue waits for a person now.
     GaveUp = 16,
     /// Ended by SIGINT.
     Interrupted = 130,
@@ -65,7 +65,7 @@ impl Exit {
             Self::CliUnusable => "Claude CLI missing or unusable",
             Self::Api => "API failure (rate limit, overload, network) without --full-auto",
             Self::Busy => "another worker holds this project",
-            Self::GaveUp => "the agent gave up, or its sessions failed for good",
+            Self::GaveUp => "the agent gave up, its sessions failed for good, or a task was set aside",
             Self::Interrupted => "ended by SIGINT",
             Self::Terminated => "ended by SIGTERM",
         }

@@ -30,7 +30,8 @@ Exit codes:
   0 the work is done, 1 internal error, 2 wrong usage, 10 turns used up, 11 budget used up,
   12 it needs you (login, credit, model), 13 Claude Code CLI missing or unusable,
   14 the API failed (without --full-auto), 15 another worker has this project,
-  16 the session failed for good, 130 ended by SIGINT, 143 ended by SIGTERM";
+  16 the session failed for good or a task was set aside, 130 ended by SIGINT,
+  143 ended by SIGTERM";
 
 /// Works on a task with the Claude Code CLI, resumes after crashes, and keeps a record.
 #[derive(Debug, Parser)]

@@ -83,6 +83,8 @@ pub struct Work {
     logged_in: bool,
     /// The task that the job is, if it is one.
     held: Option<Held>,
+    /// A task that was begun here waits for a person.
+    obstructed: bool,
     /// Why there is nothing to do when the queue has nothing either.
     rest: Idle,
 }
@@ -141,6 +143,7 @@ impl Work {
             probe_due_ms: None,
             logged_in: true,
             held: None,
+            obstructed: false,
             rest: Idle::NoPrompt,
         }
     }

@@ -103,7 +103,7 @@ impl Work {
             self.state = State::Idle { look_again_ms, for_means: false };
         } else {
             out.push(Effect::Note(Note::Idle(Idle::NoTask)));
-            self.leave(Code::Done, out);
+            self.leave(if self.obstructed { Code::GaveUp } else { Code::Done }, out);
         }
     }
 
@@ -167,7 +167,10 @@ impl Work {
 
     fn settle(&mut self, fate: Fate, obstacle: Option<Obstacle>, reason: Reason, out: &mut Vec<Effect>) {
         match obstacle {
-            Some(obstacle) => out.push(Effect::Block(obstacle)),
+            Some(obstacle) => {
+                self.obstructed = true;
+                out.push(Effect::Block(obstacle));
+            }
             None => out.push(Effect::Settle(fate)),
         }
         out.push(Effect::Close(reason));

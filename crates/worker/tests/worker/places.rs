@@ -54,7 +54,7 @@ fn results_that_do_not_go_together_are_a_persons() {
     make_repository(&stage.cwd(), "git = \"worktree\"\n");
     stage.scene(1, &making("same", "1"));
     stage.scene(2, &making("same", "2"));
-    assert_code(&stage.run(&[]), 0);
+    assert_code(&stage.run(&[]), 16);
     assert_eq!((standings(&stage)[2], stage.calls()), (Standing::Blocked, 2));
     let reason = tasks(&stage).remove(2).reason.unwrap();
     assert!(reason.contains("autopilot/2-two") && reason.contains("merge"), "{reason}");
@@ -76,7 +76,7 @@ fn without_a_branch_of_its_own_a_task_waits_for_the_merge() {
     assert_code(&stage.run(&[]), 0);
     needing(&mut queue(&stage), "two", &[1]);
     fs::write(stage.cwd().join("autopilot.toml"), "git = \"off\"\n").unwrap();
-    assert_code(&stage.run(&[]), 0);
+    assert_code(&stage.run(&[]), 16);
     assert_eq!((standings(&stage)[1], stage.calls()), (Standing::Blocked, 1));
     let reason = tasks(&stage).remove(1).reason.unwrap();
     assert!(reason.contains("it needs autopilot/1-one, which is not merged"), "{reason}");
@@ -111,7 +111,7 @@ fn a_folder_that_a_worktree_would_not_have_is_named() {
     let stage = stage_with(WORK, &["one"]);
     make_repository(&stage.cwd(), "git = \"worktree\"\n");
     fs::create_dir(stage.cwd().join("new")).unwrap();
-    assert_code(&stage.run(&[&format!("cwd={}", stage.cwd().join("new").display())]), 0);
+    assert_code(&stage.run(&[&format!("cwd={}", stage.cwd().join("new").display())]), 16);
     assert_eq!((standings(&stage), stage.calls()), (vec![Standing::Blocked], 0));
     let reason = tasks(&stage).remove(0).reason.unwrap();
     assert!(reason.contains("the folder new is not in autopilot/1-one"), "{reason}");

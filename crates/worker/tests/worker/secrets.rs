@@ -200,7 +200,7 @@ fn a_secret_of_a_task_is_in_no_file_but_the_queue_and_told_to_the_agent() {
     let blocked = format!("AUTOPILOT: BLOCKED the key {said} is refused");
     let stage = stage_with(&format!("init; say '{blocked}'; ok '{blocked}'"), &[&format!("rotate {typed}")]);
     let ending = stage.run(&[]);
-    assert_eq!(ending.code, Some(0), "{}", ending.stderr);
+    assert_eq!(ending.code, Some(16), "{}", ending.stderr);
     assert!(stage.flag(1, "-p").unwrap().contains(&typed), "the agent itself is told");
     let task = queue::Queue::open(&stage.project_file("queue.db")).unwrap().task(1).unwrap();
     assert_eq!(task.reason.as_deref(), Some("the key [redacted:anthropic-key] is refused"));

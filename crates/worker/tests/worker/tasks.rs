@@ -159,7 +159,7 @@ fn a_terminated_worker_gives_its_task_back() {
 fn a_task_that_needs_a_person_is_set_aside_with_the_reason_and_the_next_one_done() {
     let stage = stage_with(WORK, &["one", "two"]);
     stage.scene(1, "init; say 'AUTOPILOT: BLOCKED no key'; ok 'AUTOPILOT: BLOCKED no key'");
-    assert_code(&stage.run(&[]), 0);
+    assert_code(&stage.run(&[]), 16);
     assert_eq!(standings(&stage), [Standing::Blocked, Standing::Done]);
     assert_eq!(tasks(&stage)[0].reason.as_deref(), Some("no key"));
     assert_eq!(stage.logs().iter().map(|log| ends(log)).collect::<Vec<_>>(), [["needs-you:blocked"], ["done"]]);
@@ -213,7 +213,7 @@ fn after_so_many_attempts_a_person_looks_and_has_the_reason() {
     let stage = stage_with(DONE, &["one", "two"]);
     make_repository(&stage.cwd(), "accept = \"echo broken; false\"\nmax_attempts = 2\n");
     let ending = stage.run(&[]);
-    assert_code(&ending, 0);
+    assert_code(&ending, 16);
     for id in [1, 2] {
         let last_words =
             format!("error: task #{id} is set aside: 2 results were not accepted; the last: broken\nhint: ");
@@ -341,7 +341,7 @@ fn what_somebody_has_not_committed_is_never_a_tasks() {
     make_repository(&stage.cwd(), "git = \"branch\"\n");
     fs::write(stage.cwd().join("mine"), "mine").unwrap();
     fs::write(stage.cwd().join("autopilot.toml"), "git = \"branch\"\n# mine\n").unwrap();
-    assert_code(&stage.run(&[]), 0);
+    assert_code(&stage.run(&[]), 16);
     assert_eq!((standings(&stage), stage.calls()), (vec![Standing::Blocked], 0));
     let reason = "there is no place for its work: not committed: autopilot.toml, mine; commit or stash it, or set git = \"worktree\"";
     assert_eq!(tasks(&stage)[0].reason.as_deref(), Some(reason));

@@ -119,7 +119,24 @@ fn what_one_task_lacks_keeps_no_other_from_being_done() {
         }
     }
     assert_eq!(deaths, 8);
-    assert!(matches!(rig.passes()[0], Effect::Block(Obstacle::Failed { failures: 8, .. })));
+    let out = rig.passes();
+    assert!(matches!(out[0], Effect::Block(Obstacle::Failed { failures: 8, .. })), "{out:?}");
+}
+
+/// By hand, whoever asks the exit code knows whether all of it was done.
+#[test]
+fn it_leaves_as_done_only_if_nothing_was_set_aside() {
+    for (words, code) in [("AUTOPILOT: DONE", Code::Done), ("AUTOPILOT: BLOCKED no key", Code::GaveUp)] {
+        let (mut rig, _) = Rig::new(Rules { supervised: false, ..QUEUE }, Found::NoJob);
+        // The last one is done in any case.
+        for words in [words, "AUTOPILOT: DONE"] {
+            rig.tell(Event::Claimed { begun: false });
+            rig.passes();
+            rig.agent_says(words);
+            while rig.passes().last() != Some(&Effect::Claim) {}
+        }
+        assert_eq!(rig.tell(Event::NoTask { look_again_ms: None }).last(), Some(&Effect::Leave(code)), "{words}");
+    }
 }
 
 #[test]
