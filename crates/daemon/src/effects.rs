@@ -253,6 +253,7 @@ impl Daemon {
         let (copy, given_up) = self.launching.shelf.shown();
         let given_up = given_up.map(|binary| format!("{binary}: {}", binary.reason.as_deref().unwrap_or_default()));
         let rlog = self.said.rlog.as_deref().or(newest_log);
+        let source = self.activity.as_ref().filter(|_| alive).and_then(|activity| activity.sources().0);
         Status {
             worker_status: view.status.as_str().to_owned(),
             worker_pid: self.run.as_ref().and_then(|run| run.worker).map(|worker| worker.pid),
@@ -282,6 +283,7 @@ impl Daemon {
             worker_message: self.said.message.clone().filter(|_| alive),
             worker_rlog: rlog.map(|path| path.display().to_string()),
             last_activity_ms_ago: since(view.active_ms).filter(|_| alive),
+            last_activity_source: source.map(ToString::to_string),
             containment: self.rung.clone().unwrap_or_else(|| self.launching.containment().name().to_owned()),
             daemon_pid: os::process::own_pid(),
             daemon_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -38,7 +38,8 @@ pub fn text(status: &Status, now_unix_ms: u64) -> String {
         line("Doing", format!("{phase}  {message}").trim_end());
     }
     if let Some(ms) = status.last_activity_ms_ago {
-        line("Last activity", &format!("{} ago", crate::text::duration(ms)));
+        let source = status.last_activity_source.as_ref().map(|source| format!(", {source}")).unwrap_or_default();
+        line("Last activity", &format!("{} ago{source}", crate::text::duration(ms)));
     }
     line("Binary", &status.worker_binary);
     if let (Some(version), Some(sha256)) = (&status.worker_version, &status.worker_sha256) {

@@ -183,6 +183,8 @@ pub struct Status {
     pub worker_rlog: Option<String>,
     /// How long ago it last showed life.
     pub last_activity_ms_ago: Option<u64>,
+    /// By what: a heartbeat, its log, its output, its tools at work. Absent before the first sign that this daemon has seen.
+    pub last_activity_source: Option<String>,
     /// How its process tree is kept together.
     pub containment: String,
     /// The daemon's process.

@@ -27,7 +27,13 @@ fn forge(rig: &Rig, record: &str, member: &str, value: Value) {
 /// All that the operator sees, but for what tells of the daemon itself and of time.
 fn seen_by_the_operator(status: &Value) -> Value {
     let mut status = status.clone();
-    for member in ["daemon_pid", "daemon_uptime_seconds", "memory_available_bytes", "last_activity_ms_ago"] {
+    for member in [
+        "daemon_pid",
+        "daemon_uptime_seconds",
+        "memory_available_bytes",
+        "last_activity_ms_ago",
+        "last_activity_source",
+    ] {
         status[member] = Value::Null;
     }
     // At most a second apart.

@@ -250,8 +250,10 @@ fn a_silence_that_is_over_is_not_held_against_a_worker_whose_daemon_is_killed() 
     daemon = rig.start();
     let still_ms = silent_ms(&rig.status());
     assert!(still_ms > 1_500, "that is still so: {still_ms}");
+    assert_eq!(rig.status()["last_activity_source"], serde_json::Value::Null, "this daemon has seen none");
     let told = Instant::now();
     std::fs::write(rig.home.repository().join("go"), "").unwrap();
+    rig.wait_for("its second word", |status| status["last_activity_source"] == "its output");
     let told_ms = || u64::try_from(told.elapsed().as_millis()).unwrap();
     rig.wait_for("it shows life", |status| silent_ms(status) <= told_ms());
     daemon.kill();
