@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use policy::supervisor::MemoryReading;
 
-/// How long this process is taken to stay in its control groups, in ms. Their limits are read each time.
+/// How long this process is taken to stay in its control groups, and those without a limit to have none, in ms.
 const GROUPS_STAY_MS: u64 = 60_000;
 
 /// The tighter of `/proc/meminfo` and the memory cgroups that this process is in, up to the root. Inside a container of
 /// 200 MB, `MemAvailable` alone read 23.7 GB.
 ///
-/// It is read many times: the files stay open, and of groups without a limit nothing else is read.
+/// It is read many times: the files stay open, and groups without a limit are not read.
 #[derive(Debug)]
 pub struct Gauge {
     proc_root: PathBuf,
@@ -47,6 +47,7 @@ impl Gauge {
         if now_ms >= self.groups_due_ms {
             let groups = std::fs::read_to_string(self.proc_root.join("self/cgroup")).unwrap_or_default();
             self.groups = groups_of(&self.cgroup_root, &groups);
+            self.groups.retain(|group| group.limit(machine.total_bytes).is_some());
             self.groups_due_ms = now_ms.saturating_add(GROUPS_STAY_MS);
         }
         let readings = self.groups.iter().filter_map(|group| group.read(machine.total_bytes));
@@ -181,11 +182,15 @@ fn number(folder: &Path, name: &str) -> Option<u64> {
 }
 
 impl Group {
-    /// Limit minus working set, the working set being usage without the page cache that can go at once; none without a
-    /// limit below what the machine has.
-    fn read(&self, machine_bytes: u64) -> Option<MemoryReading> {
+    /// None that is below what the machine has.
+    fn limit(&self, machine_bytes: u64) -> Option<u64> {
         let limit = text_of(Some(&self.limit)).ok()?;
-        let total_bytes = limit.trim().parse().ok().filter(|&limit_bytes| limit_bytes < machine_bytes)?;
+        limit.trim().parse().ok().filter(|&limit_bytes| limit_bytes < machine_bytes)
+    }
+
+    /// Limit minus working set, the working set being usage without the page cache that can go at once.
+    fn read(&self, machine_bytes: u64) -> Option<MemoryReading> {
+        let total_bytes = self.limit(machine_bytes)?;
         let usage = number(&self.folder, self.names.usage)?;
         let stat = std::fs::read_to_string(self.folder.join("memory.stat")).unwrap_or_default();
         let inactive = stat.lines().find_map(|line| line.strip_prefix(self.names.inactive)?.trim().parse::<u64>().ok());
@@ -242,9 +247,15 @@ mod tests {
         assert_eq!(kib(gauge.read(6).unwrap()), (500, 16000));
         write("proc/meminfo", MEMINFO);
         assert_eq!(kib(gauge.read(7).unwrap()), (1000, 3000));
+        write("cgroup/memory.max", "2048000\n");
         write("proc/self/cgroup", "0::/\n");
         assert_eq!(kib(gauge.read(8).unwrap()), (1000, 3000));
+        write("cgroup/memory.max", "max\n");
         assert_eq!(kib(gauge.read(5 + GROUPS_STAY_MS).unwrap()), (9000, 16000));
+        write("cgroup/memory.max", "2048000\n");
+        write("cgroup/memory.current", "1024000\n");
+        assert_eq!(kib(gauge.read(6 + GROUPS_STAY_MS).unwrap()), (9000, 16000), "it had no limit");
+        assert_eq!(kib(gauge.read(6 + 2 * GROUPS_STAY_MS).unwrap()), (1000, 2000));
     }
 
     #[test]
