@@ -86,7 +86,7 @@ impl Daemon {
             return AgentChoice::Wait;
         }
         let agents = &mut self.agents;
-        let known = agents.shelf.known().map_or(AgentChoice::Own, AgentChoice::Copy);
+        let known = agents.shelf.known(None).map_or(AgentChoice::Own, AgentChoice::Copy);
         if known != AgentChoice::Own && agents.update == AgentUpdate::Manual {
             return known;
         }

@@ -19,6 +19,8 @@ pub(crate) struct Problem {
 enum Until {
     /// Not before this daemon ends.
     TheEnd,
+    /// There is a pid file.
+    PidFile,
     /// The home is for its owner alone.
     Private,
     /// The file is gone.
@@ -30,6 +32,15 @@ enum Until {
 impl Problem {
     pub(crate) fn lasting(text: String) -> Self {
         Self { text, until: Until::TheEnd }
+    }
+
+    pub(crate) fn no_pid_file(text: String) -> Self {
+        Self { text, until: Until::PidFile }
+    }
+
+    /// There is none, still.
+    pub(crate) fn is_of_pid_file(&self, home: &Home) -> bool {
+        matches!(self.until, Until::PidFile) && self.lasts(home)
     }
 
     pub(crate) fn shared(text: String) -> Self {
@@ -48,6 +59,7 @@ impl Problem {
     pub(crate) fn lasts(&self, home: &Home) -> bool {
         match &self.until {
             Until::TheEnd => true,
+            Until::PidFile => !home.pid_file().exists(),
             Until::Private => start::shared_home(home).is_some(),
             Until::Removed(path) => path.try_exists().unwrap_or(true),
             Until::Ended(who) => who.iter().any(is_there),

@@ -283,7 +283,8 @@ impl Daemon {
         while !self.halted {
             self.keep_prepared();
             let own = [self.machine.deadline_ms(), self.orphans_due_ms, self.upward.due_ms(), self.program_due_ms()];
-            let due_ms = own.into_iter().chain([self.settle.due_ms(), self.shim_due_ms]).flatten().min();
+            let due_ms =
+                own.into_iter().chain([self.settle.due_ms(), self.shim_due_ms, self.save_due_ms()]).flatten().min();
             self.poller.wait_until(due_ms, &mut ready)?;
             for event in &ready {
                 self.handle(*event);
@@ -298,6 +299,7 @@ impl Daemon {
             }
             self.keep_seen();
             self.keep_program();
+            self.save_again();
             self.succeed_if_settled();
             self.tell_upward();
             self.settle.look(os::clock::monotonic_ms());

@@ -213,7 +213,12 @@ impl Daemon {
         match answer {
             Answer::Running(_) => Reply::done(format!("Worker started{shown}"), pid),
             Answer::AlreadyRunning(_) => Reply::done(format!("Worker runs already{shown}"), pid),
-            Answer::Stopped => Reply::done("Worker stopped".to_owned(), None),
+            Answer::Stopped => {
+                let unsaved = self.state_unsaved.as_ref().map(|why| {
+                    format!("\nwarning: {why}: a daemon that is started before it can will not know of this stop")
+                });
+                Reply::done(format!("Worker stopped{}", unsaved.unwrap_or_default()), None)
+            }
             Answer::AlreadyStopped => Reply::done("Worker was stopped already".to_owned(), None),
             Answer::Halted => Reply::done("Daemon stopped".to_owned(), None),
             Answer::CannotStart(failure) => {
@@ -249,8 +254,8 @@ impl Daemon {
         let since = |at_ms: Option<u64>| at_ms.map(|at_ms| now_ms.saturating_sub(at_ms));
         let alive = view.run.is_some();
         let newest_log = self.activity.as_ref().and_then(crate::activity::Activity::newest_log);
-        let (agent, agent_given_up) = self.agents.shelf.shown();
-        let (copy, given_up) = self.launching.shelf.shown();
+        let (agent, agent_given_up) = self.agents.shelf.shown(None);
+        let (copy, given_up) = self.launching.shelf.shown(Some(&self.launching.source()));
         let given_up = given_up.map(|binary| format!("{binary}: {}", binary.reason.as_deref().unwrap_or_default()));
         let rlog = self.said.rlog.as_deref().or(newest_log);
         let source = self.activity.as_ref().filter(|_| alive).and_then(|activity| activity.sources().0);

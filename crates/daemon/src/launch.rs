@@ -1,6 +1,7 @@
 //! How the worker is started: program, arguments, environment; and why it could not be.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use os::output::Bounds;
 use os::spawn::Program;
@@ -110,12 +111,13 @@ impl Launching {
     pub(crate) fn choose(&mut self, run: u64) -> Result<Option<Vec<OsString>>, StartFailure> {
         let is_stored = self.config.job.store.value == StoreMode::Auto;
         let command = self.config.worker_command.value.as_ref();
+        let source = self.shelf.source(command);
         let mut choice = self.shelf.choose(command, is_stored);
         if choice == Choice::Ask(Asked::Admit)
             && self.looked_into_for == Some(run)
-            && let Some(launch) = self.shelf.known().as_deref().and_then(Shelf::launch_of)
+            && let Some(launch) = self.shelf.known(Some(&source)).as_deref().and_then(Shelf::launch_of)
         {
-            choice = Choice::Run(Launch { source: Some(self.shelf.source(command)), ..launch });
+            choice = Choice::Run(Launch { source: Some(source), ..launch });
         }
         match choice {
             Choice::Run(launch) => {
@@ -140,7 +142,11 @@ impl Launching {
     pub(crate) fn look_into(&mut self, run: u64, is_asked_for: bool) -> std::io::Result<Option<&Trial>> {
         if self.asked == Asked::Admit {
             self.looked_into_for = Some(run);
-            let patience_ms = probation::patience_ms(is_asked_for, self.shelf.known().is_some());
+            // The first one of a daemon is what whoever started it wants to run.
+            let is_asked_for = is_asked_for || self.current.is_none();
+            let source = self.source();
+            let has_other = self.shelf.known(Some(&source)).is_some();
+            let patience_ms = probation::patience_ms(is_asked_for, has_other);
             self.patience_ms = patience_ms.map(|ms| os::clock::monotonic_ms().saturating_add(ms));
         }
         if self.trial.is_some() {
@@ -169,8 +175,13 @@ impl Launching {
         if self.asked == Asked::Mend {
             return;
         }
-        let source = self.shelf.source(self.config.worker_command.value.as_ref());
+        let source = self.source();
         self.shelf.admitted(&source, None, Admission::NotStored { reason });
+    }
+
+    /// The file that the settings want.
+    pub(crate) fn source(&self) -> PathBuf {
+        self.shelf.source(self.config.worker_command.value.as_ref())
     }
 
     /// What was chosen last.
@@ -204,6 +215,16 @@ impl Launching {
 
     fn stall_timeout_ms(&self) -> u64 {
         self.config.restart.stall_timeout_ms.value
+    }
+
+    /// A hash of what each run is begun with: it may hold what is nobody's business.
+    pub(crate) fn settings_of_runs(&self) -> String {
+        let mut bytes = self.config.job.working_dir.value.as_os_str().as_encoded_bytes().to_vec();
+        for argument in self.arguments() {
+            bytes.push(0);
+            bytes.extend_from_slice(argument.as_encoded_bytes());
+        }
+        crate::seal::sha256(&bytes)
     }
 
     fn arguments(&self) -> Vec<OsString> {
@@ -248,7 +269,7 @@ impl Launching {
         match (source, launch) {
             (Some(source), _) => source.display().to_string(),
             (None, Some(launch)) => launch.argv.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join(" "),
-            (None, None) => crate::binary::install_path(self.home.root()).display().to_string(),
+            (None, None) => self.source().display().to_string(),
         }
     }
 
@@ -260,6 +281,12 @@ impl Launching {
         }
         self.told.clone_from(&note);
         note.map(|note| format!("warning: {note}\nhint: {}", note.hint()))
+    }
+
+    /// Something runs in place of the file that is wanted.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let note = self.current.as_ref()?.note.as_ref();
+        note.filter(|note| matches!(note, Note::SourceUnfit { .. })).map(ToString::to_string)
     }
 
     /// A file of the store that is not what it should be.

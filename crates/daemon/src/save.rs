@@ -11,6 +11,7 @@ use policy::supervisor::Effect;
 
 use crate::drive::{Daemon, KEPT_RUNS};
 use crate::runs;
+use crate::start::write_pid_file;
 use crate::state::State;
 
 /// What is on disk of the operator's word.
@@ -22,12 +23,17 @@ pub(crate) struct Saved {
     unsynced: bool,
     /// The folders that lead to it are synced, too.
     is_reachable: bool,
+    /// When what could not be written is tried again.
+    again_ms: u64,
 }
+
+/// How often it is tried again to write what could not be written.
+const AGAIN_MS: u64 = 1_000;
 
 impl Saved {
     /// By the daemon before this one, which may have been killed before it synced a stop that it had written.
     pub(crate) fn found(stopped: bool) -> Self {
-        Self { stopped, unsynced: stopped, is_reachable: false }
+        Self { stopped, unsynced: stopped, ..Self::default() }
     }
 }
 
@@ -76,7 +82,31 @@ impl Daemon {
                     self.warn(&problem);
                 }
                 self.state_unsaved = Some(problem);
+                self.saved.again_ms = os::clock::monotonic_ms().saturating_add(AGAIN_MS);
             }
+        }
+    }
+
+    /// When something that could not be written is to be tried again.
+    pub(crate) fn save_due_ms(&self) -> Option<u64> {
+        let waits =
+            self.state_unsaved.is_some() || self.degraded.iter().any(|problem| problem.is_of_pid_file(&self.home));
+        waits.then_some(self.saved.again_ms)
+    }
+
+    /// There may be space again.
+    pub(crate) fn save_again(&mut self) {
+        let now_ms = os::clock::monotonic_ms();
+        if self.save_due_ms().is_none_or(|due_ms| due_ms > now_ms) {
+            return;
+        }
+        self.saved.again_ms = now_ms.saturating_add(AGAIN_MS);
+        if self.state_unsaved.is_some() {
+            self.save_durably(Durability::Power);
+        }
+        if self.degraded.iter().any(|problem| problem.is_of_pid_file(&self.home)) {
+            // It is said already.
+            write_pid_file(&self.home).ok();
         }
     }
 

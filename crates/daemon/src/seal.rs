@@ -16,8 +16,12 @@ const KEPT_ASIDE: usize = 5;
 
 /// The bytes to write for this line of JSON.
 pub(crate) fn seal(json: &[u8]) -> Vec<u8> {
-    let hash: String = Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect();
-    [json, b"\n{\"sha256\":\"", hash.as_bytes(), b"\"}\n"].concat()
+    [json, b"\n{\"sha256\":\"", sha256(json).as_bytes(), b"\"}\n"].concat()
+}
+
+/// In hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The JSON of sealed bytes; none if they are damaged.

@@ -69,6 +69,7 @@ impl Daemon {
             message: self.said.message.clone(),
             rlog: self.said.rlog.as_ref().and_then(|path| path.to_str()).map(str::to_owned),
             binary: Some(self.binary()),
+            begun_with: self.begun_with(),
             reason: self.reason().map(|reason| secrets::without(&reason).into_owned()),
             extended_until_ms: recalled.extended_until_ms,
             tolerated_ms: recalled.tolerated_ms,
@@ -84,6 +85,18 @@ impl Daemon {
         }
     }
 
+    /// What the run was begun with: this daemon may not be the one that began it.
+    pub(crate) fn begun_with(&self) -> Option<String> {
+        let running = self.run.as_ref().filter(|run| run.run_id == self.seen.run_id);
+        running.map_or_else(|| Some(self.launching.settings_of_runs()), |_| self.seen.begun_with.clone())
+    }
+
+    /// A worker that was adopted works by the settings of the daemon that started it.
+    pub(crate) fn has_other_settings(&self) -> bool {
+        let running = self.run.as_ref().filter(|run| run.run_id == self.seen.run_id);
+        running.and(self.seen.begun_with.as_ref()).is_some_and(|with| *with != self.launching.settings_of_runs())
+    }
+
     /// The program that runs: this daemon may not be the one that chose it.
     pub(crate) fn binary(&self) -> String {
         let running = self.run.as_ref().filter(|run| run.run_id == self.seen.run_id);
@@ -95,14 +108,20 @@ impl Daemon {
         if let Some(doubts) = self.doubts() {
             return Some(doubts);
         }
-        if let Some(reason) = &self.machine.view().reason {
+        let view = self.machine.view();
+        if let Some(reason) = &view.reason {
             if let (Reason::Exited(_), Some(why)) = (reason, self.build_failure()) {
                 return Some(why);
             }
-            return Some(text::reason(reason, &self.launching));
+            let reason = text::reason(reason, &self.launching);
+            let often = view.failed_per_hour.then_some("it failed too often within an hour; the last time: ");
+            return Some(format!("{}{reason}", often.unwrap_or_default()));
         }
         if matches!(self.machine.state(), State::Stopped) {
             return Some(text::reason(&Reason::Operator(Command::StopWorker), &self.launching));
+        }
+        if matches!(self.machine.state(), State::Starting(_)) {
+            return None;
         }
         if let Some(run) = &self.run {
             return self.seen.reason.clone().filter(|_| run.run_id == self.seen.run_id);

@@ -323,7 +323,9 @@ impl<'a> Shim<'a> {
         fail::point("shim.kill").ok();
         if self.plan.containment == Containment::ProcessGroup {
             let anybody = self.worker.is_some_and(|leader| os::tree::signal_group(leader, Send::Kill).unwrap_or(false));
-            return u64::from(anybody);
+            let escaped = self.escaped();
+            os::tree::kill_each(&escaped);
+            return u64::from(anybody) + escaped.len() as u64;
         }
         if let Some(group) = &self.group
             && let members @ 1.. = group.members().map_or(0, |members| members.len())
@@ -429,7 +431,7 @@ impl<'a> Shim<'a> {
             }
             let now_ms = os::clock::monotonic_ms();
             if now_ms.saturating_sub(begun_ms) >= LEAKED_AFTER_MS {
-                self.leaked = left(self.group.as_ref());
+                self.leaked = left(self.group.as_ref(), &self.escaped());
                 return;
             }
             if now_ms >= kill_due_ms {
@@ -456,9 +458,16 @@ impl<'a> Shim<'a> {
             }
         }
         if self.plan.containment == Containment::ProcessGroup {
-            return !self.worker.is_some_and(|leader| os::tree::signal_group(leader, Send::Continue).unwrap_or(false));
+            let is_there = |leader| os::tree::signal_group(leader, Send::Continue).unwrap_or(false);
+            return !self.worker.is_some_and(is_there) && self.escaped().is_empty();
         }
         self.group.as_ref().is_none_or(Group::is_empty)
+    }
+
+    /// Who has left the worker's process group, where there is nothing better to keep the run together: known by the run's
+    /// name, which all of it has inherited.
+    fn escaped(&self) -> Vec<Identity> {
+        os::tree::started_with(&crate::runs::mark(&self.plan.run_id)).unwrap_or_default()
     }
 
     fn give_up(&self, error: StartError) -> i32 {
@@ -498,10 +507,11 @@ impl<'a> Shim<'a> {
 }
 
 /// Who is still there.
-fn left(group: Option<&Group>) -> Vec<Leaked> {
+fn left(group: Option<&Group>, escaped: &[Identity]) -> Vec<Leaked> {
     let mut left: Vec<Leaked> =
         os::tree::left_below().into_iter().map(|(pid, name, state)| Leaked { pid, name, state }).collect();
-    for pid in group.and_then(|group| group.members().ok()).unwrap_or_default() {
+    let members = group.and_then(|group| group.members().ok()).unwrap_or_default();
+    for pid in members.into_iter().chain(escaped.iter().map(|identity| identity.pid)) {
         if left.iter().all(|leaked| leaked.pid != pid)
             && let Ok(stat) = os::proc::stat(os::proc::root(), pid)
         {

@@ -125,7 +125,7 @@ pub fn start(config: Config, supervisor: Supervisor, heir: Option<&Heir>) -> Res
         fail::point("home.folders").map_err(io(folder.clone()))?;
         create_private_folder(&folder).map_err(io(folder.clone()))?;
     }
-    let no_pid_file = write_pid_file(&home).err().map(Problem::lasting);
+    let no_pid_file = write_pid_file(&home).err().map(Problem::no_pid_file);
     let degraded = no_pid_file.into_iter().chain(shared_home(&home).map(Problem::shared)).collect();
     let at = |path: PathBuf| move |error| StartError::Socket { path, error };
     let sockets = [home.control_socket(), home.notify_socket()];
@@ -178,7 +178,7 @@ fn check_descriptors() -> Result<(), StartError> {
 }
 
 /// Nothing is decided by it: without one the daemon serves as well, and says so.
-fn write_pid_file(home: &Home) -> Result<(), String> {
+pub(crate) fn write_pid_file(home: &Home) -> Result<(), String> {
     let (path, pid) = (home.pid_file(), format!("{}\n", os::process::own_pid()));
     let written = fail::point("home.pid-file").and_then(|()| write_atomic(&path, pid.as_bytes(), Durability::Process));
     written.map_err(|error| {
@@ -193,7 +193,10 @@ pub(crate) fn shared_home(home: &Home) -> Option<String> {
     let mode = std::fs::metadata(home.root()).ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| {
         let path = home.root().display();
-        format!("{path} has other files, too: its mode {mode:o} is left as it is (a home of its own: AUTOPILOT_HOME=/path/to/folder)")
+        let open = if mode & 0o022 == 0 { "" } else { "; whoever may write there may choose what runs" };
+        format!(
+            "{path} has other files, too: its mode {mode:o} is left as it is{open} (a home of its own: AUTOPILOT_HOME=/path/to/folder)"
+        )
     })
 }
 

@@ -168,7 +168,16 @@ impl Daemon {
         let looked_for = self.activity.as_ref().is_some_and(|activity| !activity.is_told());
         let unwatched = looked_for.then(|| "no inotify: the worker's new logs are looked for at every poll".to_owned());
         let unwritten = self.state_unsaved.iter().cloned().chain(self.journal.problem());
-        let unwritten = unwritten.chain(self.launching.shelf.problems());
+        let unwritten = unwritten.chain(self.launching.shelf.problems()).chain(self.launching.problem());
+        let left_alone = self.machine.view().left_alone.then(|| {
+            "the worker shows no activity, but was ended for that too often within an hour: it is left alone".to_owned()
+        });
+        let other = self.has_other_settings().then(|| {
+            "the worker was started with other settings than this daemon's (folder, project, model, limits or prompt); \
+             autopilotd restart-worker applies these"
+                .to_owned()
+        });
+        let unwritten = unwritten.chain(left_alone).chain(other);
         let lasting = self.degraded.iter().filter(|problem| problem.lasts(&self.home));
         lasting.map(|problem| problem.text.clone()).chain(unwritten).chain(self.loss()).chain(unwatched).collect()
     }
@@ -233,7 +242,7 @@ fn say(text: &str) {
 fn event(note: &Note, pid: Option<u32>, evidence: Option<String>) -> Option<Event> {
     Some(match note {
         // It starts, or can't be started, or ends at once: that is told.
-        Note::Starting { .. } => return None,
+        Note::Starting { .. } | Note::StaysStopped => return None,
         // Who asked is known where it was asked.
         Note::Asked { command } => match command {
             Command::Shutdown => Event::DaemonStopping,

@@ -75,6 +75,10 @@ pub(crate) fn note(note: &Note, worker_pid: Option<u32>, launching: &Launching) 
         Note::Starting { .. } => "Spawning worker...".to_owned(),
         Note::Started { .. } => format!("Worker started with PID {pid}"),
         Note::Adopted { .. } => format!("Worker {pid} was running already; it goes on"),
+        Note::StaysStopped => {
+            "Worker stays stopped: stop-worker by the operator\nhint: to have it work again: autopilotd start-worker"
+                .to_owned()
+        }
         Note::Unverified { run } => format!("Run {} is left alone, and no worker started beside it", run.0),
         Note::Ended { exit: how, told, lived_ms, .. } => {
             format!("Worker {pid} ended after {}: {}", duration(*lived_ms), ended(*how, told.as_ref()))

@@ -29,6 +29,8 @@ pub struct Seen {
     pub rlog: Option<String>,
     /// What is run, for people.
     pub binary: Option<String>,
+    /// A hash of the arguments and the folder that it was begun with.
+    pub begun_with: Option<String>,
     /// Why it was started anew, for people.
     pub reason: Option<String>,
     /// It asked not to be judged before this.

@@ -1,6 +1,6 @@
 //! SIGKILL to the daemon, to the shim and to both: the worker lives on or ends, never are there two, and no end is lost.
 
-use testkit::home::DEADLINE;
+use testkit::home::{DEADLINE, Signal};
 use testkit::vitals;
 
 use crate::rig::{Rig, count, last_exit, pid, shim_of};
@@ -269,20 +269,29 @@ fn a_stop_is_on_disk_before_the_worker_hears_of_it() {
     rig.finish(daemon);
 }
 
+/// However the daemon ends: only `start-worker` or `restart-worker` has the worker work again.
 #[test]
 fn a_stop_and_its_reason_survive_the_daemon() {
     let rig = Rig::new("").hostile("ready");
     let mut daemon = rig.start();
     rig.ready_worker();
     rig.ask("stop-worker");
-    daemon.kill();
-    let daemon = rig.start();
-    let status = rig.status();
-    assert_eq!(
-        (status["worker_status"].as_str(), status["reason"].as_str()),
-        (Some("stopped"), Some("stop-worker by the operator"))
-    );
-    assert_eq!(last_exit(&status), "ended by stop-worker (exit status 0)");
+    for how in ["SIGKILL", "SIGTERM", "stop", "stop --keep-worker"] {
+        match how {
+            "SIGKILL" => daemon.signal(Signal::KILL),
+            "SIGTERM" => daemon.signal(Signal::TERM),
+            command => assert!(rig.home.autopilotd(command.split(' ')).status.success()),
+        }
+        daemon.wait(DEADLINE);
+        daemon = rig.start();
+        let status = rig.status();
+        let told = (status["worker_status"].as_str(), status["reason"].as_str());
+        assert_eq!(told, (Some("stopped"), Some("stop-worker by the operator")), "{how}");
+        assert!(daemon.stderr().contains("Worker stays stopped"), "{how}: {}", daemon.stderr());
+    }
+    assert_eq!((last_exit(&rig.status()), rig.starts()), ("ended by stop-worker (exit status 0)", 1));
+    rig.ask("start-worker");
+    rig.ready_worker();
     rig.finish(daemon);
 }
 

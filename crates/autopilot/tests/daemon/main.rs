@@ -22,6 +22,7 @@ mod socket;
 mod spoken;
 mod stall;
 mod start_errors;
+mod told;
 mod tree;
 mod upgrade;
 mod worker_errors;

@@ -126,6 +126,24 @@ fn a_process_that_hides_is_found_of(user: fn(&str) -> Rig) {
     rig.finish(daemon);
 }
 
+/// Where nothing better is wanted than a process group: whoever leaves it is known by the run's name.
+#[test]
+fn a_process_that_leaves_the_group_is_found() {
+    for user in [Rig::new, Rig::of_ordinary_user] {
+        let script = "for n in 1 2; do (setsid sh -c 'trap \"\" TERM; while :; do sleep 5; done' &); done\nexec \"$HOSTILE_WORKER\"";
+        let rig = user(SETTINGS).script(script).hostile("ready");
+        std::fs::write(rig.config(), format!("containment = \"group\"\n[restart]\n{SETTINGS}\n")).unwrap();
+        let daemon = rig.start();
+        assert_eq!(rig.status()["containment"], "group");
+        rig.ready_worker();
+        // Daemon, shim, worker, and two shells with a sleep each.
+        rig.home.wait_until("they have left", DEADLINE, || (rig.home.processes().len() == 7).then_some(()));
+        assert_eq!(rig.ask("stop-worker").done(), "Worker stopped");
+        rig.home.wait_until("only the daemon is left", DEADLINE, || (rig.home.processes().len() == 1).then_some(()));
+        rig.finish(daemon);
+    }
+}
+
 /// One that has stopped itself cannot be asked, only woken or killed.
 #[test]
 fn a_worker_that_stands_still_is_ended() {

@@ -52,7 +52,6 @@ fn on_a_disk_that_became_full_the_worker_lives_on_and_the_next_daemon_adopts_it(
             daemon = room.start(&rig);
             let status = room.wait_for(&rig, "it is adopted", |status| status["worker_status"] == "running");
             assert_eq!((pid(&status), rig.starts()), (worker, 1));
-            room.assert_degraded(&rig, "No space left on device");
         }
         // Its end is seen, and followed by the next one as soon as there is room.
         rig.kill(worker);
@@ -62,6 +61,27 @@ fn on_a_disk_that_became_full_the_worker_lives_on_and_the_next_daemon_adopts_it(
             status["worker_ready"] == true && status["worker_pid"] != worker
         });
         assert_never_two(&rig);
+        room.finish(&rig, daemon);
+    }
+}
+
+/// The operator hears that it can't be written, and it is as soon as that is possible.
+#[test]
+fn a_stop_on_a_full_disk_is_remembered_once_there_is_room() {
+    for user in USERS {
+        let rig = user(HASTY).hostile("alone ready");
+        let room = Room::new(&rig, SMALL_DISK);
+        let mut daemon = room.start(&rig);
+        room.wait_for(&rig, "the worker is ready", |status| status["worker_ready"] == true);
+        room.run(&rig, FILL);
+        let answer = String::from_utf8(room.ask(&rig, &["stop-worker"])).unwrap();
+        assert!(answer.contains("Worker stopped\nwarning: cannot write "), "{answer}");
+        room.run(&rig, MAKE_ROOM);
+        room.wait_for(&rig, "it is written", |status| !status["degraded"].to_string().contains("state.json"));
+        daemon.kill();
+        daemon = room.start(&rig);
+        let status = room.wait_for(&rig, "an answer", |_| true);
+        assert_eq!((status["worker_status"].as_str(), rig.starts()), (Some("stopped"), 1), "{status:#}");
         room.finish(&rig, daemon);
     }
 }

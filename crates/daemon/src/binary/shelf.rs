@@ -250,7 +250,11 @@ impl Shelf {
             Err(Unfit::Missing) if command.is_none() && !self.has_history() => {
                 Choice::Run(Launch::cargo(None, Note::NeverInstalled { install_to: source }))
             }
-            Err(unfit) => self.without(source, unfit, false),
+            Err(unfit) => {
+                // Whatever was wrong with the one that was there before.
+                self.seen = None;
+                self.without(source, unfit, false)
+            }
         }
     }
 
@@ -302,10 +306,9 @@ impl Shelf {
 
     /// The file can't be run: what is known runs on, if it is the same worker's.
     fn without(&mut self, source: PathBuf, unfit: Unfit, is_told: bool) -> Choice {
-        let followed = self.index.followed.as_ref();
-        let is_followed = followed.is_none_or(|followed| followed.source == source);
+        let is_followed = self.is_followed(&source);
         // What was installed by command needs no file.
-        let is_told = is_told || followed.is_none();
+        let is_told = is_told || self.index.followed.is_none();
         match self.usable().filter(|_| is_followed) {
             Some(binary) => {
                 let note = Note::SourceUnfit { source: source.clone(), unfit, runs: binary.to_string() };
@@ -319,6 +322,11 @@ impl Shelf {
                 Choice::Refuse(Refused { path: source, unfit })
             }
         }
+    }
+
+    /// What is in the store was taken from there, or put there by command.
+    fn is_followed(&self, source: &Path) -> bool {
+        self.index.followed.as_ref().is_none_or(|followed| followed.source == source)
     }
 
     /// The current copy, or the best of the others; only if it is what it was.
@@ -487,11 +495,12 @@ impl Shelf {
         self.turns.push(Turn::Refused { source: source.to_owned(), why, instead });
     }
 
-    /// What is known already, without a look at any file but the copy.
-    pub(crate) fn known(&mut self) -> Option<PathBuf> {
+    /// What is known already, without a look at any file but the copy. `of`: only what was taken from there.
+    pub(crate) fn known(&mut self, of: Option<&Path>) -> Option<PathBuf> {
         self.refresh();
         let pinned = self.index.pinned.clone().and_then(|sha256| self.sound(&sha256));
-        let binary = pinned.or_else(|| self.usable())?;
+        let is_of = of.is_none_or(|source| self.is_followed(source));
+        let binary = pinned.or_else(|| self.usable().filter(|_| is_of))?;
         Some(self.store.copy_path(&binary.sha256))
     }
 
@@ -507,12 +516,14 @@ impl Shelf {
         self.index.binary(sha256)
     }
 
-    /// For `status`: the copy of the newest run, else of the next; and a newer one that was given up.
-    pub(crate) fn shown(&self) -> (Option<&Binary>, Option<&Binary>) {
+    /// For `status`: the copy of the newest run, else of the next, if it was taken from there; and a newer one that was given up.
+    pub(crate) fn shown(&self, of: Option<&Path>) -> (Option<&Binary>, Option<&Binary>) {
         if self.is_in_place {
             return (None, None);
         }
-        (self.current().or_else(|| self.index.next()), self.index.given_up())
+        let is_of = of.is_none_or(|source| self.is_followed(source));
+        let next = || self.index.next().filter(|_| is_of);
+        (self.current().or_else(next), self.index.given_up())
     }
 }
 

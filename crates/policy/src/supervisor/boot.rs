@@ -99,6 +99,7 @@ impl Supervisor {
                 let told = self.reason.clone().filter(|_| self.stay_down);
                 effects.push(Effect::Note(Note::Ended { run, exit, told, lived_ms }));
                 if self.stay_down {
+                    effects.push(Effect::Note(Note::StaysStopped));
                     self.rest(effects);
                 } else {
                     self.judge(now_ms, exit, lived_ms, effects);
@@ -170,6 +171,7 @@ impl Supervisor {
 
     pub(super) fn boot_without_run(&mut self, now_ms: u64, effects: &mut Effects) {
         if self.stay_down {
+            effects.push(Effect::Note(Note::StaysStopped));
             self.rest(effects);
             return;
         }

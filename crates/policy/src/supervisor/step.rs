@@ -392,10 +392,14 @@ impl Supervisor {
         self.failures_window.add(now_ms);
     }
 
+    pub(super) fn too_many_in_a_row(&self) -> bool {
+        let most = self.settings.max_consecutive_restarts;
+        most > 0 && self.failures >= most
+    }
+
     fn wait_after_failure(&mut self, now_ms: u64, effects: &mut Effects) {
-        let consecutive = self.settings.max_consecutive_restarts;
         let per_hour = self.settings.max_restarts_per_hour as usize;
-        if consecutive > 0 && self.failures >= consecutive {
+        if self.too_many_in_a_row() {
             self.wait(now_ms, self.settings.recovery_cooldown_ms, Waiting::Consecutive, effects);
         } else if per_hour > 0 && self.failures_window.count(now_ms) >= per_hour {
             self.wait(now_ms, self.settings.recovery_cooldown_ms, Waiting::PerHour, effects);
@@ -427,7 +431,10 @@ impl Supervisor {
 
     pub(super) fn halt(&mut self, effects: &mut Effects) {
         self.state = State::Halted;
-        self.stay_down = false;
+        if self.stay_down {
+            // That is what holds for the next daemon.
+            self.reason = Some(Reason::Operator(Command::StopWorker));
+        }
         effects.push(Effect::Save);
         self.answer(effects, Answer::Stopped, |c| matches!(c, Command::StopWorker));
         self.answer(effects, Answer::Halted, |c| matches!(c, Command::Shutdown));

@@ -261,6 +261,8 @@ pub enum Note {
         /// Which.
         run: RunId,
     },
+    /// The operator stopped it before this daemon began.
+    StaysStopped,
     /// Something lives of it, perhaps, and nobody can say what: it is left alone.
     Unverified {
         /// Which.

@@ -77,6 +77,10 @@ pub struct View {
     pub next_attempt_ms: Option<u64>,
     /// Why it is not running, or why it last was not.
     pub reason: Option<Reason>,
+    /// It failed too often within an hour, not so often in a row.
+    pub failed_per_hour: bool,
+    /// It shows no life, and was ended for that too often within an hour: it is left alone.
+    pub left_alone: bool,
     /// The last reading.
     pub memory: MemoryReading,
     /// Its band.
@@ -149,6 +153,8 @@ impl Supervisor {
             next_attempt_ms: self.next_attempt_ms(),
             // What was the matter with the one before is no word on the one that runs.
             reason: self.reason.clone().filter(|_| !matches!(self.state, State::Running(_) | State::Ready(_))),
+            failed_per_hour: matches!(self.state, State::CoolingDown { .. }) && !self.too_many_in_a_row(),
+            left_alone: watch.is_some_and(|watch| watch.tolerated_ms.is_some()),
             memory: self.tight.reading,
             band: self.tight.band,
         }
@@ -173,7 +179,8 @@ impl Supervisor {
         }
     }
 
-    /// What the next daemon needs to carry on. After a halt it begins anew, but for the numbering of the runs.
+    /// What the next daemon needs to carry on. After a halt it begins anew, but for the numbering of the runs and for a
+    /// worker that the operator stopped.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let halted = matches!(self.state, State::Halted);
@@ -187,7 +194,7 @@ impl Supervisor {
             stopped: self.stay_down,
             next_attempt_ms: self.next_attempt_ms(),
             failed: matches!(self.state, State::CoolingDown { .. }),
-            reason: self.reason.clone().filter(|_| !halted),
+            reason: self.reason.clone().filter(|_| !halted || self.stay_down),
             aside: self.aside.clone().filter(|_| !halted),
         }
     }

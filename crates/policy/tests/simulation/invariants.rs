@@ -197,7 +197,7 @@ impl Ought {
 
     /// The daemon ended as it was asked to: the next one begins anew.
     pub(crate) fn halted(&mut self) {
-        *self = Self { judged: self.judged, ..Self::default() };
+        *self = Self { judged: self.judged, stopped: self.stopped, ..Self::default() };
     }
 
     /// Where the machine stands is where it ought to.
