@@ -38,9 +38,8 @@ impl Problem {
         Self { text, until: Until::PidFile }
     }
 
-    /// There is none, still.
-    pub(crate) fn is_of_pid_file(&self, home: &Home) -> bool {
-        matches!(self.until, Until::PidFile) && self.lasts(home)
+    pub(crate) fn is_of_pid_file(&self) -> bool {
+        matches!(self.until, Until::PidFile)
     }
 
     pub(crate) fn shared(text: String) -> Self {

@@ -191,7 +191,7 @@ impl Daemon {
             degraded.push(Problem::lasting("no inotify: a removed control socket is not made again".to_owned()));
         }
         let snapshot = state.snapshot(&boot_id);
-        let saved = Saved::found(snapshot.stopped);
+        let saved = Saved::found(snapshot.stopped, degraded.iter().any(Problem::is_of_pid_file));
         let journal = Journal::new(home.journal(), boot_id.clone());
         let rebooted = !state.boot_id.is_empty() && state.boot_id != boot_id;
         let machine = Supervisor::new(launch::settings(&config), Some(snapshot));

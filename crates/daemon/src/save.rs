@@ -23,17 +23,23 @@ pub(crate) struct Saved {
     unsynced: bool,
     /// The folders that lead to it are synced, too.
     is_reachable: bool,
-    /// When what could not be written is tried again.
+    /// When it is tried again to write the state.
     again_ms: u64,
+    /// And the pid file.
+    pid_file_again_ms: Option<u64>,
 }
 
-/// How often it is tried again to write what could not be written.
+/// How often it is tried again to write the state.
 const AGAIN_MS: u64 = 1_000;
+/// Nothing is decided by a pid file: on a full disk the rest goes first.
+const PID_FILE_AGAIN_MS: u64 = 30_000;
 
 impl Saved {
-    /// By the daemon before this one, which may have been killed before it synced a stop that it had written.
-    pub(crate) fn found(stopped: bool) -> Self {
-        Self { stopped, unsynced: stopped, ..Self::default() }
+    /// By the daemon before this one, which may have been killed before it synced a stop that it had written. `no_pid_file`:
+    /// this one could not write its own.
+    pub(crate) fn found(stopped: bool, no_pid_file: bool) -> Self {
+        let pid_file_again_ms = no_pid_file.then(|| os::clock::monotonic_ms().saturating_add(PID_FILE_AGAIN_MS));
+        Self { stopped, unsynced: stopped, pid_file_again_ms, ..Self::default() }
     }
 }
 
@@ -89,24 +95,19 @@ impl Daemon {
 
     /// When something that could not be written is to be tried again.
     pub(crate) fn save_due_ms(&self) -> Option<u64> {
-        let waits =
-            self.state_unsaved.is_some() || self.degraded.iter().any(|problem| problem.is_of_pid_file(&self.home));
-        waits.then_some(self.saved.again_ms)
+        let state = self.state_unsaved.as_ref().map(|_| self.saved.again_ms);
+        state.into_iter().chain(self.saved.pid_file_again_ms).min()
     }
 
     /// There may be space again.
     pub(crate) fn save_again(&mut self) {
         let now_ms = os::clock::monotonic_ms();
-        if self.save_due_ms().is_none_or(|due_ms| due_ms > now_ms) {
-            return;
-        }
-        self.saved.again_ms = now_ms.saturating_add(AGAIN_MS);
-        if self.state_unsaved.is_some() {
+        if self.state_unsaved.is_some() && self.saved.again_ms <= now_ms {
             self.save_durably(Durability::Power);
         }
-        if self.degraded.iter().any(|problem| problem.is_of_pid_file(&self.home)) {
-            // It is said already.
-            write_pid_file(&self.home).ok();
+        if self.saved.pid_file_again_ms.is_some_and(|again_ms| again_ms <= now_ms) {
+            let is_unwritten = write_pid_file(&self.home).is_err();
+            self.saved.pid_file_again_ms = is_unwritten.then(|| now_ms.saturating_add(PID_FILE_AGAIN_MS));
         }
     }
 

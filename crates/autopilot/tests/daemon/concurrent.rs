@@ -112,17 +112,26 @@ fn a_stop_survives_the_daemon_that_was_asked() {
     rig.finish(daemon);
 }
 
-/// `stop` ends the worker for good, but is no wish to keep it stopped: who starts the daemon again wants it to work.
+/// `stop` ends the worker for good, but is no wish to keep it stopped: who starts the daemon again wants it to work. After
+/// `stop-worker` he has to say so.
 #[test]
-fn after_stop_a_new_daemon_starts_a_worker() {
+fn after_stop_a_new_daemon_starts_a_worker_that_was_not_stopped_before() {
     let rig = Rig::new("").hostile("ready");
-    for _ in 0..2 {
+    for starts in 1..=2 {
         let daemon = rig.start();
         rig.ready_worker();
-        rig.ask("stop-worker");
+        assert_eq!(rig.starts(), starts);
         rig.finish(daemon);
     }
-    assert_eq!(rig.starts(), 2);
+    let daemon = rig.start();
+    rig.ready_worker();
+    rig.ask("stop-worker");
+    rig.finish(daemon);
+    let daemon = rig.start();
+    assert_eq!((rig.wait_for_state("stopped")["worker_pid"].as_u64(), rig.starts()), (None, 3));
+    rig.ask("restart-worker");
+    rig.ready_worker();
+    rig.finish(daemon);
 }
 
 /// `autopilotd stop && autopilotd start`: by the time that the first is answered, nothing is in the way of the second.

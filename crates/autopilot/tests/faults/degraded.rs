@@ -52,6 +52,7 @@ fn on_a_disk_that_became_full_the_worker_lives_on_and_the_next_daemon_adopts_it(
             daemon = room.start(&rig);
             let status = room.wait_for(&rig, "it is adopted", |status| status["worker_status"] == "running");
             assert_eq!((pid(&status), rig.starts()), (worker, 1));
+            room.assert_degraded(&rig, "No space left on device");
         }
         // Its end is seen, and followed by the next one as soon as there is room.
         rig.kill(worker);
