@@ -15,7 +15,7 @@ pub(crate) enum Containment {
     Groups(Group),
     /// The shim adopts every orphan, and finds all of them below itself.
     Subreaper,
-    /// The worker's process group only: whoever leaves it, escapes.
+    /// The worker's process group, and by the run's name in their environment those who left it.
     ProcessGroup,
 }
 

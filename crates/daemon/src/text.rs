@@ -10,7 +10,7 @@ pub(crate) fn exit(exit: Exit) -> String {
         Exit::Code(code) => format!("exit status {code}"),
         Exit::Signal(signal) => format!("killed by {}", signal_name(signal)),
         Exit::OutOfMemory => "killed by the kernel for want of memory (OOM killer)".to_owned(),
-        Exit::Unseen => "its end was seen by nobody (its shim was killed)".to_owned(),
+        Exit::Unseen => "its end was seen by nobody (its shim was killed, or had no room to note it)".to_owned(),
     }
 }
 
