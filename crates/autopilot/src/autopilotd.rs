@@ -178,7 +178,18 @@ fn show_config(invocation: &Invocation) -> Result<(), Failure> {
     if invocation.json {
         return print(&format!("{:#}\n", config::to_json(&config)));
     }
-    print(&config::to_text(&config))
+    print(&config::to_text(&config))?;
+    if let Some(status) = running(&home()?) {
+        let what = format!("a daemon runs (PID {}); it has the settings of its own start", status.daemon_pid);
+        note(&mut io::stderr().lock(), what, Some("these are for the next one: autopilotd stop, then start it again"))
+            .ok();
+    }
+    Ok(())
+}
+
+/// Nobody, or one that is busy, has nothing to say.
+fn running(home: &Home) -> Option<Status> {
+    ask_within(&home.control_socket(), Verb::Status, ANSWERS_WITHIN_MS).ok()?.status.map(|status| *status)
 }
 
 fn show_status(invocation: &Invocation) -> Result<(), Failure> {
@@ -214,10 +225,7 @@ fn binaries_of(what: &Binaries, agent: bool, invocation: &Invocation) -> Result<
         Binaries::List => return Ok(()),
         Binaries::Install(_) | Binaries::Rollback(_) | Binaries::Pin(_) | Binaries::Unquarantine(_) => {}
     }
-    // Without a daemon, or with one that is busy, there is nothing to say.
-    let status =
-        ask_within(&home.control_socket(), Verb::Status, ANSWERS_WITHIN_MS).ok().and_then(|reply| reply.status);
-    if status.is_some_and(|status| status.worker_status == "failed") {
+    if running(&home).is_some_and(|status| status.worker_status == "failed") {
         let hint = "to start it at once: autopilotd restart-worker";
         note(&mut io::stderr().lock(), "the worker failed, and its next start may be minutes away", Some(hint)).ok();
     }

@@ -107,6 +107,16 @@ fn what_a_daemon_starts_first_is_the_file_that_it_was_given() {
     rig.finish(daemon);
 }
 
+#[test]
+fn config_says_when_a_daemon_has_settings_of_its_own() {
+    let rig = Rig::new("").hostile(WELL);
+    let said = || String::from_utf8(rig.home.autopilotd(["config"]).stderr).unwrap();
+    assert_eq!(said(), "");
+    let daemon = rig.start();
+    assert!(said().starts_with(&format!("note: a daemon runs (PID {})", daemon.pid())), "{}", said());
+    rig.finish(daemon);
+}
+
 /// Nobody waits for ever for a daemon that stands still.
 #[test]
 fn a_command_to_a_daemon_that_stands_still_is_given_up_and_not_carried_out() {
