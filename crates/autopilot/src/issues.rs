@@ -92,6 +92,9 @@ fn carry_out(issue: &Issue, env: &Environment) -> Result<String, Failure> {
             };
             Ok(if new.map_err(refused)? { format!("#{id} done\n") } else { format!("#{id} was done already\n") })
         }
+        IssueCommand::Block { reason, .. } if reason.trim().is_empty() => {
+            Err(Failure::new(Exit::Usage, "no reason was given").hint("say in a few words what it waits for"))
+        }
         IssueCommand::Block { id, reason } => {
             need(env, project)?.queue.block(*id, reason, Some(&person()), now_ms).map_err(refused)?;
             Ok(format!("#{id} blocked\n"))
@@ -200,8 +203,12 @@ fn row(task: &Task, now_ms: u64) -> Vec<String> {
     ]
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// In a list; what a check said follows a line that only announces it.
+fn first_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let said = lines.next().filter(|_| first.ends_with(':'));
+    said.map_or_else(|| first.to_owned(), |said| format!("{first} {said}"))
 }
 
 fn numbers(ids: &[i64]) -> String {
@@ -273,8 +280,11 @@ fn import(
             .hint("nothing was imported; `autopilot issue export` shows the form")
     })?;
     if documents.is_empty() {
-        return Err(Failure::new(Exit::Usage, format!("{name} has no tasks"))
-            .hint("each task has a heading of the second level: ## What is to be done"));
+        let hint = match format_of(Some(file), format) {
+            Format::Json => "each task is an object with a title: {\"tasks\": [{\"title\": \"What is to be done\"}]}",
+            Format::Markdown => "each task has a heading of the second level: ## What is to be done",
+        };
+        return Err(Failure::new(Exit::Usage, format!("{name} has no tasks")).hint(hint));
     }
     let known = find(env, project)?;
     if let Some((document, needed)) = missing(&documents, known.as_ref())? {
@@ -329,7 +339,7 @@ fn export(queue: &Queue, file: Option<&Path>, format: Option<Format>) -> Result<
         Format::Markdown => queue::markdown(&documents),
     };
     let Some(file) = file else { return Ok(text) };
-    os::files::write_atomic(file, text.as_bytes(), os::files::Durability::Power).map_err(|error| {
+    os::files::write_where_it_is(file, text.as_bytes()).map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot write {}: {error}", file.display()))
             .hint("name a file in a folder of yours")
     })?;

@@ -34,10 +34,12 @@ pub(crate) fn main(command: &Project, env: &Environment) -> ExitCode {
     }
 }
 
-/// Prints it. Nobody is left to tell if stdout is gone.
+/// Prints it.
 pub(crate) fn say(text: &str) -> ExitCode {
-    io::stdout().lock().write_all(text.as_bytes()).ok();
-    ExitCode::SUCCESS
+    match crate::record::written(io::stdout().lock().write_all(text.as_bytes())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
 }
 
 /// The folder of all projects.
@@ -92,12 +94,32 @@ pub(crate) fn of_folder(projects: &Path, folder: &Path) -> Result<Option<Known>,
     Ok(nearest.pop())
 }
 
-/// The name of the project of this very folder, if it has one of its own.
-pub(crate) fn named(env: &Environment, folder: &Path) -> Option<String> {
-    let folder = folder.canonicalize().ok()?;
-    let known = of_folder(&projects_folder(env).ok()?, &folder).ok()??;
-    let own = known.folder.as_deref() == Some(&folder) && known.slug == project_slug(Some(&known.name), &folder);
-    own.then_some(known.name)
+/// What a worker is to be told: a project's name, if it has one of its own, and the folder to work in. `of_queue`: it is to work off
+/// a queue, which may be that of the folder or of the nearest one above it. What can't be read is the worker's to tell.
+pub(crate) fn for_worker(
+    env: &Environment,
+    name: Option<String>,
+    cwd: PathBuf,
+    of_queue: bool,
+) -> (Option<String>, PathBuf) {
+    let found = match &name {
+        Some(name) => find(env, Some(name)),
+        None if of_queue => projects_folder(env)
+            .and_then(|projects| cwd.canonicalize().map_or(Ok(None), |folder| of_folder(&projects, &folder))),
+        None => Ok(None),
+    };
+    let Ok(Some(Known { slug, name: called, folder: Some(folder), .. })) = found else { return (name, cwd) };
+    // Under the daemon it stays where the settings have put it.
+    if name.is_none() && env.supervised && cwd.canonicalize().ok().as_ref() != Some(&folder) {
+        return (name, cwd);
+    }
+    let has_name = slug == project_slug(Some(&called), &folder);
+    match name {
+        // It has a name of its own, which leads to it from anywhere.
+        Some(_) if has_name => (name, cwd),
+        Some(_) => (None, folder),
+        None => (has_name.then_some(called), folder),
+    }
 }
 
 /// The same, for a command that can't do without.
@@ -146,8 +168,8 @@ fn open(projects: &Path, slug: &str) -> Result<Option<Known>, Failure> {
     }))
 }
 
-/// All of them, by name. One that can't be opened is told of by the command that wants it.
-fn all(projects: &Path) -> Result<Vec<Known>, Failure> {
+/// The folders that may be projects.
+fn all_slugs(projects: &Path) -> Result<Vec<String>, Failure> {
     let entries = match std::fs::read_dir(projects) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -155,7 +177,12 @@ fn all(projects: &Path) -> Result<Vec<Known>, Failure> {
             return Err(Failure::new(Exit::Internal, format!("cannot read {}: {error}", projects.display())));
         }
     };
-    let slugs = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
+/// All of them, by name. One that can't be opened is told of by the command that wants it.
+fn all(projects: &Path) -> Result<Vec<Known>, Failure> {
+    let slugs = all_slugs(projects)?.into_iter();
     let mut known: Vec<Known> = slugs.filter_map(|slug| open(projects, &slug).ok().flatten()).collect();
     known.sort_by(|a, b| (&a.name, &a.slug).cmp(&(&b.name, &b.slug)));
     Ok(known)
@@ -212,8 +239,15 @@ fn list(env: &Environment, as_data: bool) -> Result<String, Failure> {
         let projects = known.iter().map(as_json).collect::<Result<Vec<_>, _>>()?;
         return Ok(format!("{:#}\n", json!({ "projects": projects })));
     }
+    // What can't be opened is not nothing.
+    let broken = all_slugs(&projects_folder(env)?)?.into_iter().filter_map(|slug| {
+        let why = open(&projects_folder(env).ok()?, &slug).err()?;
+        Some(format!("warning: the project in {slug} cannot be read: {}\n", why.message()))
+    });
+    let broken: String = broken.collect();
     if known.is_empty() {
-        return Ok("no projects; `autopilot project create` makes one\n".to_owned());
+        let none = if broken.is_empty() { "no projects; `autopilot project create` makes one\n" } else { "" };
+        return Ok(format!("{none}{broken}"));
     }
     let mut rows = Vec::new();
     for project in &known {
@@ -225,7 +259,7 @@ fn list(env: &Environment, as_data: bool) -> Result<String, Failure> {
     let mut titles = vec!["project"];
     titles.extend(ORDER.map(standing_word));
     titles.push("folder");
-    Ok(table(&titles, &rows, terminal_columns()))
+    Ok(format!("{}{broken}", table(&titles, &rows, terminal_columns())))
 }
 
 fn show(env: &Environment, name: Option<&str>, as_data: bool) -> Result<String, Failure> {

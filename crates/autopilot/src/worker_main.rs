@@ -52,10 +52,8 @@ fn work(run: Run) -> ExitCode {
         },
     };
     let env = environment();
-    // A queue that was made for this folder under a name of its own.
-    let project = run
-        .project
-        .or_else(|| (run.prompt.is_none() && run.full_auto).then(|| crate::projects::named(&env, &cwd)).flatten());
+    let is_of_queue = run.prompt.is_none() && run.full_auto;
+    let (project, cwd) = crate::projects::for_worker(&env, run.project, cwd, is_of_queue);
     let args = RunArgs {
         full_auto: run.full_auto,
         project,

@@ -100,6 +100,74 @@ fn tasks_come_from_files_and_go_into_files() {
     assert!(stderr.contains("bad.md: line 2: `wish` is none of task, bug, feature"), "{stderr}");
 }
 
+/// A pipe, a link, a device are written to; a file keeps its mode.
+#[test]
+fn an_export_replaces_no_more_than_a_files_content() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    let home = home!();
+    let at = |name: &str| home.repository().join(name);
+    said(&home, &["issue", "create", "one"]);
+    let whole = said(&home, &["issue", "export"]);
+    std::fs::write(at("kept.md"), "old").expect("write");
+    std::fs::set_permissions(at("kept.md"), std::fs::Permissions::from_mode(0o640)).expect("chmod");
+    symlink("kept.md", at("link.md")).expect("link");
+    said(&home, &["issue", "export", "link.md"]);
+    assert!(at("link.md").is_symlink());
+    assert_eq!(std::fs::read_to_string(at("kept.md")).expect("read"), whole);
+    assert_eq!(std::fs::metadata(at("kept.md")).expect("stat").permissions().mode() & 0o777, 0o640);
+    let pipe = at("pipe");
+    assert!(home.command("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let mut reader = home.command("cat");
+    reader.arg(&pipe);
+    let reader = home.start("reader", reader);
+    said(&home, &["issue", "export", "pipe"]);
+    assert_eq!(String::from_utf8(reader.into_output(home::DEADLINE).stdout).expect("text"), whole);
+    assert!(std::fs::metadata(&pipe).expect("stat").file_type().is_fifo());
+    assert!(refused(&home, &["issue", "export", "."], 2).contains("cannot write ."));
+    // Nobody takes half a backup for a whole one.
+    let mut command = home.command(&home.binaries().autopilot);
+    command.args(["issue", "export"]).stdout(std::fs::File::options().write(true).open("/dev/full").expect("open"));
+    let output = command.output().expect("run");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+/// As far as the agent, of which there is none here.
+#[test]
+fn a_worker_finds_the_queue_that_the_other_commands_find() {
+    let mut home = home!();
+    home.set_env("AUTOPILOT_CLAUDE", "/nonexistent");
+    said(&home, &["issue", "create", "one"]);
+    let (repository, below) = (home.repository(), home.repository().join("a/below"));
+    std::fs::create_dir_all(&below).expect("mkdir");
+    let name = repository.file_name().expect("a name").to_str().expect("text").to_owned();
+    let below = below.to_str().expect("text");
+    for args in [&["--cwd", below][..], &["-p", &name], &["--cwd", below, "-p", &name]] {
+        let output = home.autopilot([&["run", "--full-auto"], args].concat());
+        assert_eq!(output.status.code(), Some(13), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(home.autopilot(["run", "--full-auto", "-p", "other"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_list_of_tasks_alone_is_imported_and_odd_names_and_reasons_are_refused() {
+    let home = home!();
+    let import = |text: &str| std::fs::write(home.repository().join("t.json"), text).expect("write");
+    import("[{\"title\":\"x\"}]");
+    assert_eq!(said(&home, &["issue", "import", "t.json"]), "#1 x\n");
+    import("[{\"title\":\"x\",\"id\":-1}]");
+    assert!(refused(&home, &["issue", "import", "t.json"], 2).contains("-1 is no task's id"));
+    import("{\"tasks\":[]}");
+    assert!(refused(&home, &["issue", "import", "t.json"], 2).contains("{\"tasks\": ["));
+    assert!(refused(&home, &["issue", "block", "1", " "], 2).contains("no reason was given"));
+    for args in [&["project", "create", ""][..], &["project", "create", "a\nb"], &["issue", "-p", "", "list"]] {
+        assert_eq!(home.autopilot(args).status.code(), Some(2), "{args:?}");
+    }
+    // What can't be read is not nothing.
+    std::fs::create_dir_all(home.path().join("projects/bad")).expect("mkdir");
+    std::fs::write(home.path().join("projects/bad/queue.db"), "garbage".repeat(1_000)).expect("write");
+    assert!(said(&home, &["project", "list"]).contains("warning: the project in bad cannot be read: "));
+}
+
 #[test]
 fn an_import_that_cannot_be_read_says_what_to_do() {
     let home = home!();

@@ -100,6 +100,7 @@ fn what_is_no_log_is_told_from_what_is_not_there() {
         (["apm", "bin.dat"], "bin.dat is no log: "),
         (["analyze", "nope"], "error: there is no nope\nhint: name a log, a folder with logs"),
         (["replay", "nope"], "no log is called nope"),
+        (["log", "--cwd=/nope"], "there is no folder /nope"),
     ] {
         let told = said(&home.autopilot(args), 2);
         assert!(told.contains(why) && told.contains("hint: "), "{args:?}: {told}");

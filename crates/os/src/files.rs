@@ -36,6 +36,40 @@ pub fn write_atomic(path: &Path, bytes: &[u8], durability: Durability) -> io::Re
     written
 }
 
+/// Write a file that somebody named: what is there is replaced at once and keeps its mode, also where a symbolic link leads to
+/// it; what is no file (a pipe, a device) is written to. A new one has the mode that the umask leaves.
+///
+/// # Errors
+/// As of open, write, fsync and rename. A file that was there is then untouched.
+pub fn write_where_it_is(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let is_new = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {
+            // Who may not write to it may not replace it either.
+            OpenOptions::new().write(true).open(path)?;
+            let path = path.canonicalize()?;
+            let temporary = temporary_beside(&path);
+            let replaced = std::fs::write(&temporary, bytes)
+                .and_then(|()| std::fs::set_permissions(&temporary, metadata.permissions()))
+                .and_then(|()| File::open(&temporary)?.sync_all())
+                .and_then(|()| std::fs::rename(&temporary, &path))
+                .and_then(|()| sync_folder_of(&path));
+            if replaced.is_err() {
+                std::fs::remove_file(&temporary).ok();
+            }
+            replaced
+        }
+        Err(error) if !is_new(&error) => Err(error),
+        Ok(_) | Err(_) => {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+            file.write_all(bytes)?;
+            // A pipe can't be synced, and need not.
+            file.sync_all()
+                .or_else(|error| if error.kind() == io::ErrorKind::InvalidInput { Ok(()) } else { Err(error) })
+        }
+    }
+}
+
 fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     fail::point_at("file.open", path)?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;

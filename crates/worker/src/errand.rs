@@ -21,7 +21,7 @@ pub(crate) const MAX_OUTPUT_BYTES: usize = 16 << 10;
 /// Where a task is worked on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Place {
-    /// The branch that the working directory was on.
+    /// The branch that the working directory was on, or the commit.
     #[serde(default)]
     pub(crate) base: String,
     /// The task's own; empty: none.
@@ -35,10 +35,20 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// For a task, as the settings say.
-    pub(crate) fn new(isolation: Isolation, cwd: &Path, id: i64, title: &str, project_folder: &Path) -> Self {
-        let base = repository::position(cwd).branch;
-        let branch = format!("autopilot/{id}-{}", log_slug(title));
+    /// For a task, as the settings say. `left`: the branch on which earlier work on it was left.
+    pub(crate) fn new(
+        isolation: Isolation,
+        cwd: &Path,
+        (id, title, left): (i64, &str, Option<&str>),
+        project_folder: &Path,
+    ) -> Self {
+        let position = repository::position(cwd);
+        let base = if position.branch.is_empty() { position.sha } else { position.branch };
+        let name = format!("autopilot/{id}-{}", log_slug(title));
+        // What somebody else calls so is not this task's.
+        let mut names = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}-{n}")));
+        let is_free = |name: &String| left == Some(name.as_str()) || !repository::has_branch(cwd, name);
+        let branch = names.find(is_free).unwrap_or(name);
         let worktree = project_folder.join("worktrees").join(id.to_string());
         match isolation {
             Isolation::Off => Self::default(),

@@ -39,11 +39,21 @@ fn read(git: &Path) -> Position {
         return Position { sha: head.to_owned(), branch: String::new() };
     };
     let branch = reference.strip_prefix("refs/heads/").unwrap_or(reference).to_owned();
+    Position { sha: commit_of(git, reference).unwrap_or_default(), branch }
+}
+
+fn commit_of(git: &Path, reference: &str) -> Option<String> {
     let common = std::fs::read_to_string(git.join("commondir")).map(|path| git.join(path.trim()));
     let common = common.unwrap_or_else(|_| git.to_owned());
     let loose = std::fs::read_to_string(common.join(reference)).map(|sha| sha.trim().to_owned());
-    let sha = loose.ok().or_else(|| packed(&common, reference)).unwrap_or_default();
-    Position { sha, branch }
+    loose.ok().or_else(|| packed(&common, reference))
+}
+
+/// Whether there is a branch of this name.
+#[must_use]
+pub(crate) fn has_branch(folder: &Path, name: &str) -> bool {
+    let git = folder.ancestors().find_map(|folder| git_folder(&folder.join(".git")));
+    git.is_some_and(|git| commit_of(&git, &format!("refs/heads/{name}")).is_some())
 }
 
 fn packed(git: &Path, reference: &str) -> Option<String> {
@@ -63,7 +73,10 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         let expected = Position { sha: sha.into(), branch: branch.into() };
-        assert_eq!(position(&folder.path().join(at)), expected, "{files:?}");
+        let at = folder.path().join(at);
+        assert_eq!(position(&at), expected, "{files:?}");
+        assert_eq!(has_branch(&at, branch), !sha.is_empty() && !branch.is_empty(), "{files:?}");
+        assert!(!has_branch(&at, "another"));
     }
 
     #[test]

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use ::queue::{Kind, Priority};
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::number;
+
 /// `autopilot project`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Project {
     /// Make a project with an empty queue
     Create {
         /// Its name [default: the folder identifies it, as for `autopilot run`]
+        #[arg(value_parser = number::name)]
         name: Option<String>,
         /// Where it is worked on [default: the current directory]
         #[arg(long, value_name = "DIR")]
@@ -54,7 +57,7 @@ Examples:
 #[command(after_help = AFTER_ISSUE_HELP)]
 pub struct Issue {
     /// Project name [default: the project of the current directory]
-    #[arg(short, long, value_name = "NAME", global = true)]
+    #[arg(short, long, value_name = "NAME", global = true, value_parser = number::name)]
     pub project: Option<String>,
     #[command(subcommand)]
     pub command: IssueCommand,
@@ -196,7 +199,7 @@ A worker that has used one up waits, and goes on by itself when the next day, we
 #[command(after_help = AFTER_BUDGET_HELP)]
 pub struct Budget {
     /// Project name [default: the project of the current directory]
-    #[arg(short, long, value_name = "NAME", global = true)]
+    #[arg(short, long, value_name = "NAME", global = true, value_parser = number::name)]
     pub project: Option<String>,
     /// The same as `show --json`
     #[arg(long)]
@@ -222,7 +225,7 @@ pub enum BudgetCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Mcp {
     /// Project name [default: the project of the current directory]
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", value_parser = number::name)]
     pub project: Option<String>,
     /// The database, instead of a project's
     #[arg(long, value_name = "FILE", hide = true)]

@@ -24,7 +24,9 @@ fn paint() -> Paint {
 
 fn project(place: &Place) -> Result<PathBuf, Failure> {
     match &place.cwd {
-        Some(cwd) => Ok(cwd.clone()),
+        Some(cwd) if cwd.is_dir() => Ok(cwd.clone()),
+        Some(cwd) => Err(Failure::new(Exit::Usage, format!("there is no folder {}", cwd.display()))
+            .hint("name the project's folder, in which docs/logs is")),
         None => std::env::current_dir()
             .map_err(|error| Failure::new(Exit::Internal, format!("cannot tell the current directory: {error}"))),
     }
@@ -53,7 +55,7 @@ fn unreadable(log: &Log, error: &io::Error) -> Failure {
 }
 
 /// Somebody who closed the pipe wants no more; that is no failure.
-fn written(result: io::Result<()>) -> Result<(), Failure> {
+pub(crate) fn written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -118,13 +118,23 @@ pub fn task_json(task: &Task, now_ms: u64) -> serde_json::Value {
     })
 }
 
-/// Reads a JSON file.
+/// Reads a JSON file, or a list of tasks alone.
 ///
 /// # Errors
 /// [`Unreadable`]
 pub fn read_json(text: &str) -> Result<Vec<Document>, Unreadable> {
-    let file: JsonFile = serde_json::from_str(without_mark(text))
-        .map_err(|error| Unreadable::Json(error.to_string().replace("unknown field", "unknown member")))?;
+    let unreadable =
+        |error: serde_json::Error| Unreadable::Json(error.to_string().replace("unknown field", "unknown member"));
+    let text = without_mark(text);
+    // serde would read a list as the object, member by member.
+    let file = if text.trim_start().starts_with('[') {
+        JsonFile { format: None, tasks: serde_json::from_str(text).map_err(unreadable)? }
+    } else {
+        serde_json::from_str(text).map_err(unreadable)?
+    };
+    if let Some(id) = file.tasks.iter().filter_map(|task| task.id).find(|id| *id < 1) {
+        return Err(Unreadable::Json(format!("{id} is no task's id; the first one is 1")));
+    }
     if let Some(format) = file.format.filter(|format| format != FORMAT) {
         return Err(Unreadable::Format(format));
     }

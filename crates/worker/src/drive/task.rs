@@ -90,7 +90,8 @@ impl Desk<'_> {
         let mut job = Job::new(id, redactor.text(&text(task)).into_owned());
         // It goes into names of files and branches, and into commits.
         let title = redactor.text(&task.title).into_owned();
-        let place = Place::new(self.settings.git, self.recorder.cwd(), task.id, &title, self.project.folder());
+        let of = (task.id, title.as_str(), task.branch.as_deref());
+        let place = Place::new(self.settings.git, self.recorder.cwd(), of, self.project.folder());
         let slug = names::log_slug(&title);
         job.task = Some(TaskWork { id: task.id, title, place });
         self.job = Some(job);

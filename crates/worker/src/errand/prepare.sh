@@ -13,6 +13,12 @@ if [ -e "$AUTOPILOT_CHECKOUT" ] || [ -e "$AUTOPILOT_CHECKOUT.index" ]; then
     rm -rf "$AUTOPILOT_CHECKOUT" "$AUTOPILOT_CHECKOUT.index"
     git worktree prune 2>/dev/null || true
 fi
+# The agent's `git add -A` would have the session's own log, which grows on.
+if [ -n "$AUTOPILOT_BRANCH" ] && [ -z "$AUTOPILOT_WORKTREE" ] && ! git check-ignore --quiet docs/logs/log.rlog; then
+    exclude=$(git rev-parse --git-path info/exclude)
+    mkdir -p "${exclude%/*}"
+    printf '/%sdocs/logs/\n' "$(git rev-parse --show-prefix)" >>"$exclude"
+fi
 tip_of() { git rev-parse --verify --quiet "refs/heads/$1^{commit}"; }
 if [ -z "$AUTOPILOT_BRANCH" ]; then
     for needed in $AUTOPILOT_NEEDS; do

@@ -25,9 +25,8 @@ pub struct ModelUse {
     pub tools: ToolUse,
     pub api_errors: u64,
     pub tokens: Usage,
-    /// Its share of what was paid, by the list prices.
+    /// Its share of what each log cost, by the list prices.
     pub cost_micros: u64,
-    list_micros: u64,
 }
 
 /// What one tool did.
@@ -309,16 +308,14 @@ impl Analysis {
         // Without a session's id nothing of another log is meant.
         self.totals_micros.remove("");
         self.assistant_messages += one.answers.len() as u64;
-        let mut list_micros = 0;
+        let mut listed = BTreeMap::new();
         let mut tokens = Usage::default();
         for (model, usage) in one.answers.values() {
             let used = self.models.entry(model.clone()).or_default();
             used.messages += 1;
             add(&mut used.tokens, *usage);
             add(&mut tokens, *usage);
-            let micros = listed_micros(model, *usage);
-            used.list_micros += micros;
-            list_micros += micros;
+            *listed.entry(model.clone()).or_insert(0) += listed_micros(model, *usage);
         }
         let end = one.end.as_ref();
         // Our ledger knows of more than one process; the CLI's own books of the session; then the list prices.
@@ -326,7 +323,9 @@ impl Analysis {
             .and_then(|end| end.cost_micros)
             .filter(|micros| *micros > 0)
             .or(Some(one.told_micros).filter(|micros| *micros > 0));
-        self.cost_micros += told.unwrap_or(list_micros);
+        let paid = told.unwrap_or_else(|| listed.values().sum());
+        self.cost_micros += paid;
+        self.share(paid, listed, &one.model);
         if one.answers.is_empty() {
             tokens.input_tokens = end.and_then(|end| end.tokens_in).unwrap_or(0);
             tokens.output_tokens = end.and_then(|end| end.tokens_out).unwrap_or(0);
@@ -340,15 +339,22 @@ impl Analysis {
             all.from_ms = all.from_ms.min(span.from_ms);
             all.to_ms = all.to_ms.max(span.to_ms);
         }
-        self.share_costs();
     }
 
-    /// What was paid, among the models by their list prices.
-    fn share_costs(&mut self) {
-        let list: u64 = self.models.values().map(|used| used.list_micros).sum();
-        for used in self.models.values_mut() {
-            let share = u128::from(used.list_micros) * u128::from(self.cost_micros) / u128::from(list.max(1));
-            used.cost_micros = u64::try_from(share).unwrap_or(u64::MAX);
+    /// What a log cost, among its models by their list prices; `model`: the one that it names.
+    fn share(&mut self, paid: u64, mut listed: BTreeMap<String, u64>, model: &str) {
+        if paid == 0 {
+            return;
+        }
+        if listed.values().all(|micros| *micros == 0) {
+            // Nothing tells them apart.
+            let only = if listed.len() == 1 { listed.keys().next().cloned() } else { None };
+            listed = BTreeMap::from([(only.unwrap_or_else(|| model.to_owned()), 1)]);
+        }
+        let list: u64 = listed.values().sum();
+        for (model, micros) in listed {
+            let share = u128::from(micros) * u128::from(paid) / u128::from(list.max(1));
+            self.models.entry(model).or_default().cost_micros += u64::try_from(share).unwrap_or(u64::MAX);
         }
     }
 }
@@ -494,5 +500,21 @@ mod tests {
         assert!(tool.latencies_ms.len() <= LATENCIES_MAX + 1);
         let (half, most) = (tool.latency_ms(50).unwrap(), tool.latency_ms(95).unwrap());
         assert!((45_000..55_000).contains(&half) && (92_000..98_000).contains(&most), "{half} {most}");
+    }
+
+    #[test]
+    fn a_logs_money_is_its_own_models() {
+        let folder = tempfile::tempdir().unwrap();
+        let foreign = folder.path().join("foreign.rlog");
+        std::fs::write(&foreign, "---\nmodel: gpt-x\n---\na: x\n@end cost_usd=0.5 reason=done\n").unwrap();
+        let ours = folder.path().join("ours.jsonl");
+        std::fs::copy(golden("success.jsonl"), &ours).unwrap();
+        let mut analysis = Analysis::default();
+        for path in [&foreign, &ours] {
+            analysis.add(&Log::at(path).unwrap()).unwrap();
+        }
+        let costs: Vec<_> = analysis.models.iter().map(|(name, used)| (name.as_str(), used.cost_micros)).collect();
+        assert_eq!(costs, [("claude-sonnet-5-5", 1_480), ("gpt-x", 500_000)]);
+        assert_eq!(analysis.cost_micros, 501_480);
     }
 }

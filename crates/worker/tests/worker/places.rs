@@ -106,6 +106,79 @@ fn from_a_folder_below_a_task_is_worked_on_in_the_same_one() {
     }
 }
 
+/// `script` is what the agent does beside its work.
+fn done_with(isolation: &str, merge: bool, script: &str) -> Stage {
+    let stage = stage_with(WORK, &["one"]);
+    make_repository(&stage.cwd(), &format!("git = \"{isolation}\"\nmerge = {merge}\naccept = \"test -e made\"\n"));
+    stage.scene(0, &format!("init; call x; {script}; returned x; done_"));
+    assert_code(&stage.run(&[]), 0);
+    assert_eq!(standings(&stage), [Standing::Done], "{isolation}");
+    expect_no_checkout(&stage);
+    stage
+}
+
+const AS_AGENT: &str = "git -c user.name=a -c user.email=a@localhost";
+
+/// What was checked is what is delivered.
+#[test]
+fn an_agent_that_goes_to_a_branch_of_its_own_takes_the_task_along() {
+    let script = format!("git checkout -q -b mine; echo 1 > made; git add made; {AS_AGENT} commit -q -m made");
+    for isolation in ["branch", "worktree"] {
+        let stage = done_with(isolation, false, &script);
+        assert_eq!(files_of(&stage, "autopilot/1-one"), ["made"], "{isolation}");
+        let stage = done_with(isolation, true, &script);
+        assert_eq!(files_of(&stage, "main"), ["made"], "{isolation}");
+        // From another place than where the task began.
+        let script =
+            format!("{AS_AGENT} commit -q --allow-empty -m task; {}", script.replace("-b mine", "-b mine HEAD~1"));
+        let stage = done_with(isolation, true, &script);
+        assert!(files_of(&stage, "main").is_empty());
+        assert_eq!(files_of(&stage, "mine"), ["made"]);
+        let log = stage.logs().remove(0);
+        assert!(log.contains("the agent's work is on mine, which does not go on from autopilot/1-one"), "{log}");
+        assert_eq!(git(&stage.cwd(), &["branch", "--show-current"]), "main");
+    }
+}
+
+#[test]
+fn an_agent_that_adds_everything_does_not_add_the_log_of_its_session() {
+    let stage = done_with("branch", true, &format!("echo 1 > made; git add -A; {AS_AGENT} commit -q -m made"));
+    assert_eq!(files_of(&stage, "main"), ["made"]);
+    assert_eq!(git(&stage.cwd(), &["branch", "--format=%(refname:short)"]), "main");
+    assert_eq!(git(&stage.cwd(), &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn from_a_commit_without_a_branch_it_goes_back_there() {
+    let stage = stage_with(WORK, &["one", "two"]);
+    make_repository(&stage.cwd(), "git = \"branch\"\n");
+    git(&stage.cwd(), &["checkout", "-q", "--detach"]);
+    stage.scene(1, &making("one", "1"));
+    stage.scene(2, &making("two", "2"));
+    assert_code(&stage.run(&[]), 0);
+    assert_eq!(files_of(&stage, "autopilot/2-two"), ["two"], "nothing of another task");
+    assert_eq!(git(&stage.cwd(), &["branch", "--show-current"]), "");
+    assert_eq!(git(&stage.cwd(), &["rev-parse", "HEAD"]), git(&stage.cwd(), &["rev-parse", "main"]));
+}
+
+#[test]
+fn a_branch_that_is_there_already_is_somebody_elses() {
+    let stage = stage_with(WORK, &["one"]);
+    make_repository(&stage.cwd(), "git = \"worktree\"\n");
+    git(&stage.cwd(), &["branch", "autopilot/1-one"]);
+    git(&stage.cwd(), &["commit", "-q", "--allow-empty", "-m", "later"]);
+    stage.scene(1, &making("one", "1"));
+    assert_code(&stage.run(&[]), 0);
+    assert_eq!(tasks(&stage)[0].branch.as_deref(), Some("autopilot/1-one-2"));
+    assert_eq!(files_of(&stage, "autopilot/1-one-2"), ["one"]);
+    assert!(files_of(&stage, "autopilot/1-one").is_empty());
+    // But a task goes on where its own work was left.
+    assert!(queue(&stage).open_again(1, queue::Status::Done, 1).unwrap());
+    stage.scene(2, &making("more", "2"));
+    assert_code(&stage.run(&[]), 0);
+    assert_eq!(files_of(&stage, "autopilot/1-one-2"), ["more", "one"]);
+}
+
 #[test]
 fn a_folder_that_a_worktree_would_not_have_is_named() {
     let stage = stage_with(WORK, &["one"]);
