@@ -162,6 +162,9 @@ impl Server {
                 "you work on #{id}: if you cannot go on without a person, end your last message with the line AUTOPILOT: BLOCKED {reason}"
             ))));
         }
+        if reason.trim().is_empty() {
+            return answer(Err(Refusal("say in a few words what a person has to do".to_owned())));
+        }
         answer(self.with(|queue, now_ms| {
             queue.block(id, &self.clean(reason), None, now_ms)?;
             Ok(task_json(&queue.task(id)?, now_ms))

@@ -20,4 +20,6 @@ fn what_an_agent_writes_has_no_secrets() {
     assert_eq!((task().title, task().description), (clean("new"), clean("more")));
     server.issue_block(Parameters(BlockRequest { id: 1, reason: text("why") }));
     assert_eq!(task().reason, Some(clean("why")));
+    let refused = server.issue_block(Parameters(BlockRequest { id: 1, reason: " ".to_owned() }));
+    assert_eq!((refused.is_error, task().reason), (Some(true), Some(clean("why"))), "no reason is none");
 }

@@ -106,7 +106,13 @@ impl Settings {
     /// [`Wrong`]: half of the settings are none.
     pub fn read(folder: &Path) -> Result<Self, Wrong> {
         let Some(path) = find(folder) else { return Ok(Self::default()) };
-        let text = std::fs::read_to_string(&path).map_err(|error| Wrong::Unreadable { path: path.clone(), error })?;
+        let unreadable = |error| Wrong::Unreadable { path: path.clone(), error };
+        // What is there and can't be read is not nothing.
+        if !std::fs::metadata(&path).map_err(unreadable)?.is_file() {
+            let error = std::io::Error::other("it is no file");
+            return Err(Wrong::Unreadable { path, error });
+        }
+        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
         Self::parse(&text).map_err(|(line, what)| Wrong::Content { path, line, what })
     }
 
@@ -142,7 +148,7 @@ impl Seen {
 fn find(folder: &Path) -> Option<PathBuf> {
     for folder in folder.ancestors() {
         let path = folder.join(NAME);
-        if path.is_file() {
+        if std::fs::symlink_metadata(&path).is_ok() {
             return Some(path);
         }
         if folder.join(".git").exists() {
@@ -202,5 +208,9 @@ mod tests {
         std::fs::write(root.path().join("repo").join(NAME), "x = 1").unwrap();
         let wrong = Settings::read(&below).unwrap_err().to_string();
         assert!(wrong.contains("autopilot.toml:1: "), "{wrong}");
+        let file = root.path().join("repo").join(NAME);
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert!(Settings::read(&below).unwrap_err().to_string().contains("it is no file"), "that is not the defaults");
     }
 }

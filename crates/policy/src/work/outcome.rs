@@ -241,6 +241,7 @@ fn failure(evidence: &Evidence, result: &Ended) -> Outcome {
         }
         ("billing_error", _) | ("" | "unknown", Some(402)) => Outcome::NeedsYou(Need::Credit),
         ("model_not_found", _) => Outcome::NeedsYou(Need::Model),
+        ("prompt_too_long", _) => Outcome::PromptTooLong,
         ("rate_limit", _) | (_, Some(429)) => {
             Outcome::Limit { resets_at_ms: evidence.limit.and_then(|limit| limit.resets_at_ms) }
         }

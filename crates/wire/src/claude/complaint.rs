@@ -6,7 +6,7 @@
 /// In the stream's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Complaint {
-    /// As in `assistant.error`.
+    /// As in `assistant.error`; `prompt_too_long` as in `terminal_reason`.
     pub kind: &'static str,
     /// As in `api_error`.
     pub detail: Option<&'static str>,
@@ -33,6 +33,12 @@ pub fn complaint(text: &str) -> Option<Complaint> {
     }
     if line.starts_with("credit balance is too low") || line.starts_with("your credit balance is too low") {
         return of_kind("billing_error");
+    }
+    if line.starts_with("there's an issue with the selected model") {
+        return of_kind("model_not_found");
+    }
+    if line.starts_with("prompt is too long") {
+        return of_kind("prompt_too_long");
     }
     let organisation = line.strip_prefix("this ").or_else(|| line.strip_prefix("your "));
     if organisation.is_some_and(|rest| rest.starts_with("organization has been disabled")) {
@@ -68,6 +74,8 @@ mod tests {
             assert_eq!(tokens(text), Some(("authentication_failed", None, None)), "{text}");
         }
         assert_eq!(tokens("Credit balance is too low"), Some(("billing_error", None, None)));
+        assert_eq!(tokens("There's an issue with the selected model (x). …"), Some(("model_not_found", None, None)));
+        assert_eq!(tokens("Prompt is too long · …"), Some(("prompt_too_long", None, None)));
         let disabled = Some(("invalid_request", Some("org_disabled_credential"), None));
         assert_eq!(tokens("This organization has been disabled."), disabled);
         assert_eq!(tokens("API Error: 529 Overloaded. …"), Some(("unknown", None, Some(529))));

@@ -142,6 +142,7 @@ fn the_clis_words_count_where_no_token_says_it() {
     for (fact, phase) in [
         (words("authentication_failed", None, None), Phase::NeedsYou),
         (words("billing_error", None, None), Phase::NeedsYou),
+        (words("model_not_found", None, None), Phase::NeedsYou),
         (words("invalid_request", Some("org_disabled_credential"), None), Phase::NeedsYou),
         (words("unknown", None, Some(529)), Phase::Limit),
     ] {
