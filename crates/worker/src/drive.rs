@@ -3,6 +3,7 @@
 mod begin;
 mod desk;
 mod probe;
+mod report;
 mod task;
 
 use std::os::fd::OwnedFd;
@@ -433,6 +434,10 @@ impl Listener for Ear<'_, '_> {
 
     fn status(&mut self, text: &str) {
         self.drive.desk.status(text);
+    }
+
+    fn waits(&mut self, text: &str) {
+        self.drive.desk.waits(text);
     }
 
     fn event(&mut self, line: &[u8]) {

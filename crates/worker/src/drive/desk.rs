@@ -15,6 +15,7 @@ use policy::work::{Event, Fate, Idle, Launch, Note, Phase, Prompt, Reason, Sessi
 use wire::claude::{Asking, Assistant, Ending, Message, Partial, Usage};
 use wire::rlog::Entry;
 
+use super::report::Report;
 use super::task::Tasks;
 use crate::agent::{self, Call, INSTALL_HINT, SERVER};
 use crate::calendar::stretches;
@@ -41,13 +42,15 @@ pub(super) struct Desk<'a> {
     pub(super) recorder: Recorder,
     /// Where tasks come from, if that is wanted.
     pub(super) tasks: Option<Tasks>,
-    notifier: Notifier,
+    report: Report,
     boot_id: String,
-    /// One datagram for all that a step decides.
-    datagram: String,
     phase: Phase,
     /// What the CLI said last about itself.
     cli_words: String,
+    /// What the CLI waits for by itself.
+    cli_wait: String,
+    /// Why the agent said last that it needs a person.
+    request: String,
     reason: Option<Reason>,
     /// Tasks that this worker has set aside, and why.
     pub(super) set_aside: Vec<(i64, String)>,
@@ -90,11 +93,12 @@ impl<'a> Desk<'a> {
             ledger,
             recorder,
             tasks,
-            notifier,
+            report: Report::new(notifier),
             boot_id: os::clock::boot_id(),
-            datagram: String::new(),
             phase: Phase::Starting,
             cli_words: String::new(),
+            cli_wait: String::new(),
+            request: String::new(),
             reason: None,
             set_aside: Vec::new(),
             windows: Cell::default(),
@@ -123,23 +127,20 @@ impl<'a> Desk<'a> {
 
     pub(super) fn ready(&mut self) {
         let run = self.env.run_id.as_deref().unwrap_or_default();
-        self.notifier.send(&format!("READY=1\nSTATUS=ready {run}"));
+        self.report.at_once(&format!("READY=1\nSTATUS=ready {run}"));
     }
 
     pub(super) fn stopping(&mut self) {
-        self.notifier.send("STOPPING=1\nSTATUS=ending the CLI");
+        self.report.at_once("STOPPING=1\nSTATUS=ending the CLI");
     }
 
     pub(super) fn begin_round(&mut self) {
-        self.datagram.clear();
+        self.report.begin();
     }
 
     /// Sends what the step had to tell.
     pub(super) fn end_round(&mut self) {
-        if !self.datagram.is_empty() {
-            self.notifier.send(self.datagram.trim_end());
-            self.datagram.clear();
-        }
+        self.report.send();
     }
 
     /// What a person sees.
@@ -147,50 +148,47 @@ impl<'a> Desk<'a> {
         self.recorder.progress()
     }
 
-    pub(super) fn tell(&mut self, key: &str, value: &str) {
-        // The supervisor shows it and writes it down.
-        let value = self.recorder.redactor().text(value).replace('\n', " ");
-        self.datagram.extend([key, "=", &value, "\n"]);
+    /// The supervisor shows it and writes it down.
+    pub(super) fn tell_status(&mut self, text: &str) {
+        self.report.status(&self.recorder.redactor().text(text));
     }
 
     pub(super) fn heartbeat(&mut self) {
-        self.tell("WATCHDOG", "1");
+        self.report.add("WATCHDOG", "1");
     }
 
     pub(super) fn phase(&mut self, phase: Phase) {
         self.phase = phase;
-        self.tell("AUTOPILOT_PHASE", words::phase_token(phase));
+        self.report.add("AUTOPILOT_PHASE", words::phase_token(phase));
         let spent = self.spent();
         self.recorder.progress().phase(words::phase(phase), spent);
+        let wait = std::mem::take(&mut self.cli_wait);
+        if phase == Phase::Limit && !wait.is_empty() {
+            return self.tell_status(&wait);
+        }
         let turns = if spent.turns == 1 { "turn" } else { "turns" };
         let cost = dollars(spent.cost_micros);
         let used = format!("{}; {} {turns}, ${cost:.2}", words::phase(phase), spent.turns);
-        self.tell("STATUS", &used);
+        self.tell_status(&used);
     }
 
     pub(super) fn note(&mut self, note: &Note) {
-        let text = words::note(note, os::clock::wall_ms());
-        let with_cli_words = match note {
+        let with_cli_words = |text: String| match note {
             Note::Waiting { .. } if self.phase == Phase::NeedsYou && !self.cli_words.is_empty() => {
                 format!("{text}: {}", self.cli_words)
             }
-            Note::Waiting { .. }
-            | Note::Silent { .. }
-            | Note::NoServer
-            | Note::Lingering
-            | Note::Overshot { .. }
-            | Note::FreshSession { .. }
-            | Note::NothingLeft
-            | Note::Blocked { .. }
-            | Note::Idle(_)
-            | Note::Poisoned { .. }
-            | Note::BudgetPause { .. }
-            | Note::GaveUp { .. } => text,
+            _ => text,
         };
-        self.tell("STATUS", &with_cli_words);
+        let wall_ms = os::clock::wall_ms();
+        let (line, status) = (words::note(note, wall_ms), words::doing(note, wall_ms, self.phase, &self.request));
+        let (line, status) = (with_cli_words(line), with_cli_words(status));
+        if let Note::Blocked { reason } = note {
+            self.request.clone_from(reason);
+        }
+        self.tell_status(&status);
         let only_for_the_status_line = matches!(note, Note::Idle(Idle::Done)) && !self.env.supervised;
         if !only_for_the_status_line {
-            self.recorder.status(&with_cli_words);
+            self.recorder.status(&line);
         }
     }
 
@@ -254,7 +252,7 @@ impl<'a> Desk<'a> {
             job.logs.truncate(REMEMBERED_LOGS);
         }
         let Some(path) = path else { return };
-        self.tell("AUTOPILOT_RLOG", &path.to_string_lossy());
+        self.report.add("AUTOPILOT_RLOG", &self.recorder.redactor().text(&path.to_string_lossy()));
         if let Some(ledger) = &mut self.ledger {
             let written = ledger.log_opened(&path);
             self.ledger_result(written);
@@ -428,6 +426,12 @@ impl<'a> Desk<'a> {
         self.recorder.status(text);
     }
 
+    /// Until it does something else, that is what we do.
+    pub(super) fn waits(&mut self, text: &str) {
+        self.recorder.status(text);
+        text.clone_into(&mut self.cli_wait);
+    }
+
     pub(super) fn event(&mut self, line: &[u8]) {
         self.recorder.event(line);
     }
@@ -577,7 +581,7 @@ impl<'a> Desk<'a> {
     /// The last words, for whoever started us.
     pub(super) fn farewell(&mut self, exit: Exit) {
         self.recorder.progress().end();
-        self.notifier.send(&format!("STOPPING=1\nSTATUS=ended: {}", exit.meaning()));
+        self.report.at_once(&format!("STOPPING=1\nSTATUS=ended: {}", exit.meaning()));
         if !self.env.supervised {
             for (id, why) in &self.set_aside {
                 let (sentence, hint) = words::set_aside(*id, why);

@@ -5,6 +5,7 @@
 mod places;
 mod secrets;
 mod stage;
+mod status;
 mod tasks;
 
 use std::fs;
