@@ -11,21 +11,19 @@ use os::process::Identity;
 use os::spawn::Program;
 use policy::work::budget::Window;
 use policy::work::task::Obstacle;
-use policy::work::{Event, Fate, Idle, Launch, Note, Phase, Prompt, Reason, Session, Spent, Standing, Strikes};
-use wire::claude::{Asking, Assistant, Ending, Message, Partial, Usage};
+use policy::work::{Event, Fate, Idle, Launch, Note, Phase, Prompt, Reason, Session, Standing, Strikes};
+use wire::claude::Asking;
 use wire::rlog::Entry;
 
 use super::report::Report;
 use super::task::Tasks;
 use crate::agent::{self, Call, INSTALL_HINT, SERVER};
-use crate::calendar::stretches;
 use crate::job::{CliProcess, Job, Project, REMEMBERED_LOGS, Status};
 use crate::ledger::{Ledger, dollars};
 use crate::previous::end_left_behind;
 use crate::progress::Progress;
 use crate::recorder::{Recorder, local_now};
-use crate::settings::{Budgets, Seen, Settings};
-use crate::stream::SYNTHETIC;
+use crate::settings::{Seen, Settings};
 use crate::{Environment, Exit, RunArgs, complain, handover, names, words};
 
 /// The longest text of the CLI that is repeated on stderr and in the status line.
@@ -55,19 +53,19 @@ pub(super) struct Desk<'a> {
     /// Tasks that this worker has set aside, and why.
     pub(super) set_aside: Vec<(i64, String)>,
     /// The budgets as they stood at the last look.
-    windows: Cell<[Window; 3]>,
+    pub(super) windows: Cell<[Window; 3]>,
     /// The settings' file as it was when the last program of the task had ended, and at the last look.
-    file_then: Seen,
-    file_now: Seen,
+    pub(super) file_then: Seen,
+    pub(super) file_now: Seen,
     /// Said once each.
     state_failed: bool,
-    ledger_failed: bool,
+    pub(super) ledger_failed: bool,
     /// Answers without an id get one.
-    nameless: u64,
+    pub(super) nameless: u64,
     /// Of the CLI's processes.
     pub(super) mark: String,
     /// What the CLI that runs waits for.
-    asking: Asking,
+    pub(super) asking: Asking,
 }
 
 impl<'a> Desk<'a> {
@@ -272,6 +270,18 @@ impl<'a> Desk<'a> {
         (session, copied)
     }
 
+    pub(super) fn session(&self) -> Option<String> {
+        self.job.as_ref()?.session.clone()
+    }
+
+    /// The CLI never ran: a session that was to be begun with it is none that the next worker could enter.
+    pub(super) fn no_session_but(&mut self, before: Option<String>) {
+        if let Some(job) = &mut self.job {
+            job.session = before;
+        }
+        self.save(Durability::Process);
+    }
+
     fn record_of_job(&self) -> String {
         handover::summary(self.job.iter().flat_map(|job| job.logs.iter().map(String::as_str)))
     }
@@ -462,120 +472,9 @@ impl<'a> Desk<'a> {
         self.cli_words = line.chars().filter(|char| !char.is_control()).take(CLI_WORDS_MAX_CHARS).collect();
     }
 
-    // ---- what is used up
-
-    pub(super) fn spent(&self) -> Spent {
-        let Some(ledger) = &self.ledger else { return Spent::default() };
-        if self.settings.budget == Budgets::default() {
-            return ledger.spent();
-        }
-        let (wall_ms, loop_ms) = (os::clock::wall_ms(), os::clock::boottime_ms());
-        let to_loop = |at_ms: u64| loop_ms.saturating_add(at_ms.saturating_sub(wall_ms));
-        let stretches = stretches(wall_ms, &jiff::tz::TimeZone::system());
-        // Unreadable: the budgets of the last look hold.
-        let windows = ledger.windows(self.settings.budget, stretches, to_loop).unwrap_or(self.windows.get());
-        self.windows.set(windows);
-        Spent { windows, ..ledger.spent() }
-    }
-
-    /// While a budget keeps us waiting and nothing of the task runs.
-    pub(super) fn look_at_budget(&mut self) -> Option<Event<'static>> {
-        let now = Seen::look(self.recorder.cwd());
-        // Twice the same: nobody is in the middle of writing it.
-        let settled = std::mem::replace(&mut self.file_now, now.clone()) == now;
-        if !settled || now == self.file_then {
-            return None;
-        }
-        self.file_then = now;
-        match Settings::read(self.recorder.cwd()) {
-            Ok(Settings { budget, .. }) if budget != self.settings.budget => {
-                self.settings.budget = budget;
-                self.status("the budgets in autopilot.toml have changed");
-                Some(Event::Spent(self.spent()))
-            }
-            Ok(_) => None,
-            Err(wrong) => {
-                self.status(&format!("the budgets stay as they were: {wrong}"));
-                None
-            }
-        }
-    }
-
-    /// The database was written to, by us or by somebody else.
-    pub(super) fn database_changed(&mut self) {
-        if let Some(ledger) = &mut self.ledger {
-            let read = ledger.look_for_reset();
-            self.ledger_result(read);
-        }
-    }
-
     /// Where the database is.
     pub(super) fn folder(&self) -> &Path {
         self.project.folder()
-    }
-
-    pub(super) fn seen(&mut self, message: &Message<'_>) {
-        self.asking.see(message);
-    }
-
-    pub(super) fn begun(&mut self, id: &str, opening: &Partial<'_>) {
-        let Some(ledger) = &mut self.ledger else { return };
-        let model = opening.model.as_deref().unwrap_or_default();
-        let written = ledger.begun(id, model, opening.parent.is_none(), opening.usage.unwrap_or_default());
-        self.ledger_result(written);
-    }
-
-    pub(super) fn answered(&mut self, assistant: &Assistant<'_>) -> bool {
-        let Some(ledger) = &mut self.ledger else { return false };
-        let model = assistant.model.as_deref().unwrap_or_default();
-        if model == SYNTHETIC {
-            return false;
-        }
-        let nameless;
-        let id = match assistant.id.as_deref() {
-            Some(id) => id,
-            None => {
-                self.nameless += 1;
-                nameless = format!("nameless-{}", self.nameless);
-                &nameless
-            }
-        };
-        let usage = assistant.usage.unwrap_or_default();
-        let (new, written) = ledger.answered(id, model, assistant.parent.is_none(), usage);
-        self.ledger_result(written);
-        new
-    }
-
-    pub(super) fn finished(&mut self, id: &str, usage: Usage) {
-        if let Some(ledger) = &mut self.ledger {
-            let written = ledger.finished(id, usage);
-            self.ledger_result(written);
-        }
-    }
-
-    pub(super) fn is_main(&self, id: &str) -> bool {
-        self.ledger.as_ref().is_some_and(|ledger| ledger.is_main(id))
-    }
-
-    pub(super) fn cost(&mut self, ending: &Ending<'_>) {
-        if let Some(ledger) = &mut self.ledger {
-            let written = ledger.result(ending);
-            self.ledger_result(written);
-        }
-    }
-
-    fn ledger_result(&mut self, written: Result<(), queue::Error>) {
-        match written {
-            Ok(()) => self.ledger_failed = false,
-            Err(error) if !self.ledger_failed => {
-                self.ledger_failed = true;
-                complain(format_args!("warning: cannot write the ledger: {error}"));
-                complain(format_args!(
-                    "hint: what is spent is counted in memory and written when there is space again"
-                ));
-            }
-            Err(_) => {}
-        }
     }
 
     /// The last words, for whoever started us.
