@@ -185,7 +185,6 @@ Examples:
     version,
     after_help = AFTER_HELP,
     args_override_self = true,
-    disable_help_subcommand = true,
     max_term_width = 100
 )]
 struct Cli {

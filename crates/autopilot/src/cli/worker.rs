@@ -44,7 +44,6 @@ Exit codes:
     version,
     after_help = AFTER_HELP,
     args_override_self = true,
-    disable_help_subcommand = true,
     arg_required_else_help = true,
     max_term_width = 100
 )]
