@@ -159,6 +159,7 @@ fn a_bad_program_is_refused_beforehand() {
         let stderr = said(&output.stderr);
         assert_eq!(output.status.code(), Some(5), "{program:?}: {stderr}");
         assert!(stderr.starts_with(&format!("error: cannot upgrade to {}: ", program.display())), "{stderr}");
+        assert!(stderr.contains("\nhint: "), "{stderr}");
         assert!(stderr.contains(why), "{program:?}: {stderr}");
         let status = rig.status();
         assert_eq!((pid(&status), &status["daemon_pid"]), (worker, &daemon.pid().into()));
