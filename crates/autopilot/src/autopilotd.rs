@@ -34,9 +34,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return finish(&error);
         }
     };
-    if !invocation.ignored.is_empty() {
-        let options = invocation.ignored.join(", ");
-        let hint = "options count when the daemon is started: autopilotd stop, then start it with them";
+    for (options, hint) in ignored(&invocation.ignored) {
         note(&mut io::stderr().lock(), format!("{options} changes nothing for this command"), Some(hint)).ok();
     }
     let done = match &invocation.command {
@@ -277,6 +275,15 @@ fn not_asked(error: &AskError) -> Failure {
     }
 }
 
+/// Options that change nothing, and what they are for.
+fn ignored(options: &[&str]) -> Vec<(String, &'static str)> {
+    let (data, settings): (Vec<&str>, Vec<&str>) = options.iter().partition(|name| **name == "--json");
+    let of_start = "options count when the daemon is started: autopilotd stop, then start it with them";
+    let groups = [(settings, of_start), (data, "--json is for status, config, events and binaries")];
+    let given = groups.into_iter().filter(|(names, _)| !names.is_empty());
+    given.map(|(names, hint)| (names.join(", "), hint)).collect()
+}
+
 /// A reader that goes away early is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
@@ -284,5 +291,20 @@ fn print(text: &str) -> Result<(), Failure> {
             Err(Failure::new(Exit::Internal, format!("cannot write to stdout: {error}")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ignored;
+
+    #[test]
+    fn what_changes_nothing_is_told_what_it_is_for() {
+        assert_eq!(ignored(&[]), []);
+        assert_eq!(ignored(&["--json"]), [("--json".to_owned(), "--json is for status, config, events and binaries")]);
+        let both = ignored(&["--model", "--prompt", "--json"]);
+        assert_eq!(both.len(), 2);
+        assert_eq!(both[0].0, "--model, --prompt");
+        assert!(both[0].1.starts_with("options count when the daemon is started"));
     }
 }
