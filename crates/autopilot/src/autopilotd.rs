@@ -268,6 +268,9 @@ fn not_asked(error: &AskError) -> Failure {
         AskError::NoDaemon { .. } => failure(Exit::NoDaemon)
             .hint("start it: autopilotd --workdir /path/to/project; or is another AUTOPILOT_HOME meant?"),
         AskError::NotPermitted { .. } => failure(Exit::NoDaemon).hint("ask as the user who started it"),
+        AskError::Unreachable { .. } => {
+            failure(Exit::NoDaemon).hint("set AUTOPILOT_HOME to a folder of yours, or ask as the user whose home it is")
+        }
         AskError::Interrupted { .. } => failure(Exit::NoDaemon).hint("ask again; its worker lives on without it"),
         AskError::Silent { socket } => failure(Exit::NoDaemon)
             .hint(format!("was it stopped? kill -CONT $(cat {})", socket.with_extension("pid").display())),
