@@ -34,9 +34,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return finish(&error);
         }
     };
-    if !invocation.ignored.is_empty() {
-        let options = invocation.ignored.join(", ");
-        let hint = "options count when the daemon is started: autopilotd stop, then start it with them";
+    for (options, hint) in ignored(&invocation.ignored) {
         note(&mut io::stderr().lock(), format!("{options} changes nothing for this command"), Some(hint)).ok();
     }
     let done = match &invocation.command {
@@ -278,11 +276,23 @@ fn not_asked(error: &AskError) -> Failure {
         AskError::NoDaemon { .. } => failure(Exit::NoDaemon)
             .hint("start it: autopilotd --workdir /path/to/project; or is another AUTOPILOT_HOME meant?"),
         AskError::NotPermitted { .. } => failure(Exit::NoDaemon).hint("ask as the user who started it"),
+        AskError::Unreachable { .. } => {
+            failure(Exit::NoDaemon).hint("set AUTOPILOT_HOME to a folder of yours, or ask as the user whose home it is")
+        }
         AskError::Interrupted { .. } => failure(Exit::NoDaemon).hint("ask again; its worker lives on without it"),
         AskError::Silent { socket } => failure(Exit::NoDaemon)
             .hint(format!("was it stopped? kill -CONT $(cat {})", socket.with_extension("pid").display())),
         AskError::Broken { .. } => failure(Exit::Internal),
     }
+}
+
+/// Options that change nothing, and what they are for.
+fn ignored(options: &[&str]) -> Vec<(String, &'static str)> {
+    let (data, settings): (Vec<&str>, Vec<&str>) = options.iter().partition(|name| **name == "--json");
+    let of_start = "options count when the daemon is started: autopilotd stop, then start it with them";
+    let groups = [(settings, of_start), (data, "--json is for status, config, events and binaries")];
+    let given = groups.into_iter().filter(|(names, _)| !names.is_empty());
+    given.map(|(names, hint)| (names.join(", "), hint)).collect()
 }
 
 /// A reader that goes away early is no failure.
@@ -292,5 +302,20 @@ fn print(text: &str) -> Result<(), Failure> {
             Err(Failure::new(Exit::Internal, format!("cannot write to stdout: {error}")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ignored;
+
+    #[test]
+    fn what_changes_nothing_is_told_what_it_is_for() {
+        assert_eq!(ignored(&[]), []);
+        assert_eq!(ignored(&["--json"]), [("--json".to_owned(), "--json is for status, config, events and binaries")]);
+        let both = ignored(&["--model", "--prompt", "--json"]);
+        assert_eq!(both.len(), 2);
+        assert_eq!(both[0].0, "--model, --prompt");
+        assert!(both[0].1.starts_with("options count when the daemon is started"));
     }
 }

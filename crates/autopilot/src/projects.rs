@@ -174,7 +174,8 @@ fn all_slugs(projects: &Path) -> Result<Vec<String>, Failure> {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
-            return Err(Failure::new(Exit::Internal, format!("cannot read {}: {error}", projects.display())));
+            return Err(Failure::new(Exit::Internal, format!("cannot read {}: {error}", projects.display()))
+                .hint("it has to be a folder of yours; AUTOPILOT_HOME names another home"));
         }
     };
     Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
@@ -333,6 +334,24 @@ pub(crate) fn failed(error: &Error) -> Failure {
             path.display()
         )),
         Error::Busy(_) => failure.hint("try again; if it stays so, look for a process that hangs"),
-        Error::Missing(_) | Error::Disk { .. } | Error::Sql { .. } => failure,
+        Error::Disk { path, .. } | Error::Sql { path, .. } => {
+            let folder = path.parent().unwrap_or(path).display();
+            failure.hint(format!("{folder} has to be yours to write to, with space left; AUTOPILOT_HOME names another home"))
+        }
+        Error::Missing(_) => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_that_cannot_be_written_to_is_told_with_the_way_out() {
+        let path = PathBuf::from("/home/ada/.autopilot/projects/p/queue.db");
+        let mut said = Vec::new();
+        failed(&Error::Disk { path, error: std::io::ErrorKind::PermissionDenied.into() }).write(&mut said).unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains("\nhint: /home/ada/.autopilot/projects/p has to be yours"), "{said}");
     }
 }

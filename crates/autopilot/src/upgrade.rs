@@ -40,8 +40,10 @@ pub(crate) fn program(given: Option<&Path>) -> Result<PathBuf, Failure> {
             .map_err(|error| Failure::new(Exit::Internal, format!("cannot tell which program this is: {error}")))?,
     };
     let wrong = |why: &str| Failure::new(Exit::Config, format!("cannot upgrade to {}: {why}", path.display()));
-    let absolute = path.canonicalize().map_err(|error| wrong(&error.to_string()))?;
-    let meta = std::fs::metadata(&absolute).map_err(|error| wrong(&error.to_string()))?;
+    let unseen =
+        |error: io::Error| wrong(&error.to_string()).hint("name a program that is there: autopilotd upgrade PATH");
+    let absolute = path.canonicalize().map_err(unseen)?;
+    let meta = std::fs::metadata(&absolute).map_err(unseen)?;
     if !meta.is_file() {
         return Err(wrong("it is no file").hint("name the program itself"));
     }

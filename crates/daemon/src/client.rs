@@ -23,6 +23,14 @@ pub enum AskError {
         /// Where.
         socket: PathBuf,
     },
+    /// The way to it is barred: where the home should be is no folder, or none that we may enter.
+    #[error("the home {} cannot be used: {reason}", home.display())]
+    Unreachable {
+        /// The folder.
+        home: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// It ended, or was killed, before it had answered.
     #[error("the daemon at {} ended without an answer", socket.display())]
     Interrupted {
@@ -102,15 +110,23 @@ pub fn ask_within(socket: &Path, verb: Verb, within_ms: u64) -> Result<Reply, As
     exchange(socket, &Request::new(verb), Some(Duration::from_millis(within_ms.max(1))))
 }
 
+/// Why not even what there is can be looked at, if that is so.
+fn barred(socket: &Path) -> Option<String> {
+    let error = std::fs::symlink_metadata(socket).err()?;
+    let bars = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory);
+    bars.then(|| crate::config::reason(&error))
+}
+
 fn exchange(socket: &Path, request: &Request, within: Option<Duration>) -> Result<Reply, AskError> {
     let place = || socket.to_owned();
     let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
-            AskError::NoDaemon { socket: place() }
-        }
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoDaemon { socket: place() },
         // A path that is too long for a socket: nobody listens there.
         io::ErrorKind::InvalidInput => AskError::NoDaemon { socket: place() },
-        io::ErrorKind::PermissionDenied => AskError::NotPermitted { socket: place() },
+        io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory => match barred(socket) {
+            Some(reason) => AskError::Unreachable { home: socket.parent().unwrap_or(socket).to_owned(), reason },
+            None => AskError::NotPermitted { socket: place() },
+        },
         _ => AskError::Broken { socket: place(), error },
     })?;
     let broken = |error: io::Error| match error.kind() {
@@ -129,4 +145,18 @@ fn exchange(socket: &Path, request: &Request, within: Option<Duration>) -> Resul
         return Err(AskError::Interrupted { socket: place() });
     }
     serde_json::from_slice(&line).map_err(|error| broken(io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_that_is_no_folder_is_no_daemon_of_another_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home");
+        std::fs::write(&home, "").unwrap();
+        let error = ask(&home.join("autopilotd.sock"), Verb::Status).unwrap_err();
+        assert_eq!(error.to_string(), format!("the home {} cannot be used: not a directory", home.display()));
+    }
 }

@@ -151,6 +151,7 @@ impl Daemon {
             rlog: seen.rlog.clone().map(PathBuf::from),
             ready: seen.ready,
             heartbeat: seen.heartbeat,
+            need_told_ms: None,
         };
         if let (Some(activity), Some(rlog)) = (&mut self.activity, self.said.rlog.clone()) {
             activity.recall(rlog);

@@ -256,6 +256,13 @@ pub enum Event {
         /// Their pids.
         pids: Vec<u32>,
     },
+    /// The worker waits for a person.
+    NeedsYou {
+        /// The run's number.
+        run: u64,
+        /// The worker.
+        pid: Option<u32>,
+    },
     /// Some of the worker's output could not be kept.
     OutputLost {
         /// The run's number, if it is known.

@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use wire::journal::{Line, decode};
 
 fn golden() -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/journal-1/every-kind.jsonl"))
-        .expect("read the golden lines")
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/journal-1");
+    let read = |name| std::fs::read(folder.join(name)).expect("read the golden lines");
+    ["every-kind.jsonl", "needs-you.jsonl"].map(read).concat()
 }
 
 /// What a daemon of version 1 wrote is understood wholly, and would be written just so again.
@@ -25,7 +26,7 @@ fn every_recorded_line_is_understood_to_the_byte() {
         }
     }
     kinds.dedup();
-    assert_eq!(kinds.len(), 27, "{kinds:?}");
+    assert_eq!(kinds.len(), 28, "{kinds:?}");
 }
 
 #[test]

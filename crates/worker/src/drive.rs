@@ -1,8 +1,10 @@
 //! The shell around `policy::work`: it waits, passes on what happens, and does what is decided.
 
 mod begin;
+mod books;
 mod desk;
 mod probe;
+mod report;
 mod task;
 
 use std::os::fd::OwnedFd;
@@ -198,6 +200,15 @@ impl Drive<'_> {
     }
 
     fn start(&mut self, launch: policy::work::Launch) -> Event<'static> {
+        let before = self.desk.session();
+        let event = self.try_start(launch);
+        if event == Event::Missing {
+            self.desk.no_session_but(before);
+        }
+        event
+    }
+
+    fn try_start(&mut self, launch: policy::work::Launch) -> Event<'static> {
         let Some(program) = self.desk.prepare(launch) else { return Event::Missing };
         let child = match Child::spawn(&program, &self.desk.cwd()) {
             Ok(child) => child,
@@ -433,6 +444,10 @@ impl Listener for Ear<'_, '_> {
 
     fn status(&mut self, text: &str) {
         self.drive.desk.status(text);
+    }
+
+    fn waits(&mut self, text: &str) {
+        self.drive.desk.waits(text);
     }
 
     fn event(&mut self, line: &[u8]) {

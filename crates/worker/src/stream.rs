@@ -19,6 +19,10 @@ pub(crate) trait Listener {
     fn fact(&mut self, fact: Fact<'_>);
     fn entry(&mut self, entry: &Entry<'_>);
     fn status(&mut self, text: &str);
+    /// The CLI waits for the API by itself.
+    fn waits(&mut self, text: &str) {
+        self.status(text);
+    }
     /// For the full log.
     fn event(&mut self, line: &[u8]);
     /// The CLI's own words about what went wrong.
@@ -116,7 +120,7 @@ fn message(message: Message<'_>, to: &mut impl Listener) {
             let status = retry.status.map(|status| format!(" ({status})")).unwrap_or_default();
             let error = retry.error.as_deref().unwrap_or("unknown");
             let (attempt, of, delay_ms) = (retry.attempt, retry.max_retries, retry.retry_delay_ms);
-            to.status(&format!("API: {error}{status}; the CLI tries again in {delay_ms} ms ({attempt} of {of})"));
+            to.waits(&format!("API: {error}{status}; the CLI tries again in {delay_ms} ms ({attempt} of {of})"));
             to.fact(Fact::Retry { delay_ms });
         }
         Message::BackgroundTasks { running } => to.fact(Fact::Background(running)),

@@ -12,8 +12,21 @@ use crate::recorder::local;
 /// So much of a reason is repeated on stderr.
 const WHY_MAX_CHARS: usize = 300;
 
-/// A note as one line. `wall_ms` is now.
+/// A note as one line of the log. `wall_ms` is now.
 pub(crate) fn note(note: &Note, wall_ms: u64) -> String {
+    worded(note, |delay_ms| format!("{} (in {})", time(wall_ms, delay_ms), span(delay_ms)))
+}
+
+/// The same as the status that is shown until something else happens. `request` is why the agent needs a person, if it does.
+pub(crate) fn doing(note: &Note, wall_ms: u64, phase: Phase, request: &str) -> String {
+    let text = match note {
+        Note::Idle(Idle::Blocked) => worded(&Note::Blocked { reason: request.to_owned() }, |_| String::new()),
+        note => worded(note, |delay_ms| time(wall_ms, delay_ms)),
+    };
+    if phase == Phase::NeedsYou { format!("{}: {text}", self::phase(phase)) } else { text }
+}
+
+fn worded(note: &Note, when: impl Fn(u64) -> String) -> String {
     match note {
         Note::Waiting { outcome, delay_ms, session } => {
             let what = match session {
@@ -21,8 +34,9 @@ pub(crate) fn note(note: &Note, wall_ms: u64) -> String {
                 Session::Fork => "a copy of the session takes over",
                 Session::Resume | Session::SameId => "next attempt",
             };
-            format!("{}; {what} at {} (in {})", outcome_clause(*outcome), time(wall_ms, *delay_ms), span(*delay_ms))
+            format!("{}; {what} at {}", outcome_clause(*outcome), when(*delay_ms))
         }
+        Note::LoggedOut => "nobody is logged in; it goes on as soon as somebody is".to_owned(),
         Note::Silent { silent_ms } => format!("no sign of life from the CLI for {}; ending it", span(*silent_ms)),
         Note::NoServer => "the CLI came up without autopilot's MCP server; ending it".to_owned(),
         Note::Lingering => "the CLI gave its result and did not go; ending it".to_owned(),
@@ -38,15 +52,13 @@ pub(crate) fn note(note: &Note, wall_ms: u64) -> String {
         Note::Blocked { reason } => format!("the agent says that it needs a person: {reason}"),
         Note::Idle(why) => idle(*why),
         Note::Poisoned { outcome, failures, delay_ms } => format!(
-            "every session failed, {failures} in a row (the last: {}); one more fresh session at {} (in {})",
+            "every session failed, {failures} in a row (the last: {}); one more fresh session at {}",
             outcome_clause(*outcome),
-            time(wall_ms, *delay_ms),
-            span(*delay_ms)
+            when(*delay_ms)
         ),
         Note::BudgetPause { window, delay_ms } => {
             let (limit, spent) = (money(window.limit_micros), money(window.spent_micros));
-            let until = format!("{} (in {})", time(wall_ms, *delay_ms), span(*delay_ms));
-            format!("the budget of {limit} is used up ({spent} spent); going on at {until}")
+            format!("the budget of {limit} is used up ({spent} spent); going on at {}", when(*delay_ms))
         }
         Note::GaveUp { outcome, failures: 1 } => format!("given up: {}", outcome_clause(*outcome)),
         Note::GaveUp { outcome, failures } => {
@@ -226,6 +238,23 @@ mod tests {
         assert!(text.ends_with(" (in 60 min)"), "{text}");
         let crashed = Note::Waiting { outcome: Outcome::Crashed(CliExit::Signal(9)), delay_ms: 1_000, session };
         assert!(note(&crashed, 0).starts_with("the CLI died (signal 9); "));
+    }
+
+    #[test]
+    fn a_status_says_until_when_and_not_in_how_long() {
+        let window = policy::work::budget::Window { limit_micros: 5_000_000, spent_micros: 5_020_000, ends_at_ms: 0 };
+        let pause = Note::BudgetPause { window, delay_ms: 86_400_000 };
+        let text = doing(&pause, 0, Phase::Limit, "");
+        assert!(text.starts_with("the budget of $5.00 is used up ($5.02 spent); going on at 1970-01-0"), "{text}");
+        assert!(!text.contains("(in "), "{text}");
+        assert_eq!(
+            doing(&Note::Idle(Idle::Blocked), 0, Phase::NeedsYou, "no key"),
+            "needs you: the agent says that it needs a person: no key"
+        );
+        assert_eq!(
+            doing(&Note::LoggedOut, 0, Phase::NeedsYou, ""),
+            "needs you: nobody is logged in; it goes on as soon as somebody is"
+        );
     }
 
     #[test]

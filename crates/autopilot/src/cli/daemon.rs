@@ -185,7 +185,6 @@ Examples:
     version,
     after_help = AFTER_HELP,
     args_override_self = true,
-    disable_help_subcommand = true,
     max_term_width = 100
 )]
 struct Cli {
@@ -209,10 +208,10 @@ struct Options {
     /// Model to use [default: sonnet]
     #[arg(long, value_name = "MODEL", global = true)]
     model: Option<String>,
-    /// Maximum budget, over all restarts; 0 = no limit [default: 0]
+    /// Maximum budget of a job, over all restarts; 0 = no limit [default: 0]
     #[arg(long, value_name = "USD", global = true, allow_negative_numbers = true, value_parser = number::budget)]
     max_budget: Option<f64>,
-    /// Maximum turns, over all restarts; 0 = no limit [default: 99999]
+    /// Maximum turns of a job, over all restarts; 0 = no limit [default: 99999]
     #[arg(long, value_name = "N", global = true, allow_negative_numbers = true, value_parser = number::turns)]
     max_turns: Option<u64>,
     /// What the worker is asked to do

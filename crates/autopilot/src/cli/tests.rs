@@ -210,6 +210,9 @@ fn help_and_version_are_no_errors() {
         ("-h", "Exit codes:"),
         ("events|--help", "The night"),
         ("status|--help", "Show what the worker does"),
+        ("help", "Examples:"),
+        ("help|status", "Show what the worker does"),
+        ("-p|x|help|events", "The night"),
     ] {
         let error = daemon::parse_from(std::iter::once("autopilotd").chain(words(line))).expect_err(line);
         assert!(!error.use_stderr(), "{line}");
@@ -219,6 +222,15 @@ fn help_and_version_are_no_errors() {
     assert!(!error.use_stderr() && error.to_string().starts_with("autopilot 0."));
     let error = worker::parse_from(["autopilot"]).expect_err("nothing to do");
     assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn help_is_a_command_of_the_worker_too() {
+    for (line, expected) in [("help", "autopilot demo"), ("help|run", "Exit codes:"), ("issue|help|create", "title")] {
+        let error = worker::parse_from(std::iter::once("autopilot").chain(words(line))).expect_err(line);
+        assert!(!error.use_stderr() && error.exit_code() == 0, "{line}: {error}");
+        assert!(error.to_string().to_lowercase().contains(&expected.to_lowercase()), "{line}: {error}");
+    }
 }
 
 /// The help as a terminal of 100 columns shows it.

@@ -22,6 +22,10 @@ To keep it running for days, let autopilotd start it: autopilotd --help";
 const AFTER_RUN_HELP: &str = "\
 The session is logged to docs/logs/YYYYMMDD/HHMMSS-*.rlog in the working directory.
 
+A job is one prompt until it is done, or all tasks of the queue. Another prompt is another job,
+which counts from 0; what the project may cost is [budget] in autopilot.toml:
+`autopilot budget --help`.
+
 Environment:
   AUTOPILOT_CLAUDE  The Claude Code CLI [default: claude on PATH]
   AUTOPILOT_HOME    Where the worker keeps its state [default: ~/.autopilot]
@@ -40,7 +44,6 @@ Exit codes:
     version,
     after_help = AFTER_HELP,
     args_override_self = true,
-    disable_help_subcommand = true,
     arg_required_else_help = true,
     max_term_width = 100
 )]
@@ -93,10 +96,10 @@ pub struct Run {
     /// Model to use
     #[arg(long, value_name = "MODEL", default_value = "sonnet", value_parser = number::name)]
     pub model: String,
-    /// Maximum turns of the project, over all runs; 0 = no limit
+    /// Maximum turns of the job, over all its runs; 0 = no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number::turns, default_value = "0")]
     pub max_turns: u64,
-    /// Maximum budget of the project, over all runs; 0 = no limit
+    /// Maximum budget of the job, over all its runs; 0 = no limit
     #[arg(long, value_name = "USD", allow_negative_numbers = true, value_parser = number::budget, default_value = "0")]
     pub max_budget: f64,
     /// Working directory [default: the current one]

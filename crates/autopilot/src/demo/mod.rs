@@ -15,6 +15,7 @@ mod screen;
 mod stage;
 mod standin;
 mod strike;
+mod sweep;
 mod tool;
 mod traces;
 mod watch;

@@ -3,26 +3,33 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io};
 
 use daemon::Home;
-use os::files::{Durability, write_atomic};
+use os::files::{Durability, Lock, write_atomic};
 
 use super::agents::Casting;
 use super::plot::{DELAY_MS, LeakPlan, STEPS, STOP_TIMEOUT_MS};
+use super::sweep::{hold, sweep};
 use crate::cli::report::{Exit, Failure};
 
 /// Names the stage to every process of the demo, and finds them all again.
 pub(super) const VARIABLE: &str = "AUTOPILOT_DEMO";
 
+/// How the folder's name begins.
+pub(super) const PREFIX: &str = "ap-demo-";
+
 /// The folder.
 #[derive(Debug, Clone)]
 pub struct Stage {
     root: PathBuf,
+    /// While the demo lives.
+    _lock: Option<Arc<Lock>>,
 }
 
 impl Stage {
-    /// Makes the empty folder.
+    /// Makes the empty folder. What earlier ones have left is removed.
     pub(super) fn claim() -> Result<Self, Failure> {
         let temporary = std::env::temp_dir();
         let failure = |error: io::Error| {
@@ -32,9 +39,12 @@ impl Stage {
         let random = os::random::bytes::<5>().map_err(failure)?;
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         // The worker names folders by their true path.
-        let root = temporary.canonicalize().map_err(failure)?.join(format!("ap-demo-{name}"));
+        let folder = temporary.canonicalize().map_err(failure)?;
+        sweep(&folder);
+        let root = folder.join(format!("{PREFIX}{name}"));
         fs::DirBuilder::new().mode(0o700).create(&root).map_err(failure)?;
-        Ok(Self { root })
+        let lock = hold(&root).map_err(failure)?;
+        Ok(Self { root, _lock: Some(lock) })
     }
 
     /// The stage of the demo below which this process runs.
@@ -43,7 +53,7 @@ impl Stage {
     }
 
     pub(super) fn at(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, _lock: None }
     }
 
     pub(super) fn root(&self) -> &Path {

@@ -58,7 +58,7 @@ fn end(mut daemon: Child) -> io::Result<()> {
 
 /// Kills whatever carries the mark, or is in a control group of the home, or has become this process's child because its
 /// parent died; reaps it, and removes the groups.
-fn end_all(mark: &[u8], home: &Home) -> Vec<String> {
+pub(super) fn end_all(mark: &[u8], home: &Home) -> Vec<String> {
     let until_ms = os::clock::monotonic_ms() + PATIENCE_MS;
     loop {
         let groups = daemon::groups_of(home);
@@ -100,7 +100,7 @@ fn reap_all() -> bool {
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

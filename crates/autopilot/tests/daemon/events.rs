@@ -86,6 +86,22 @@ fn a_whole_life_can_be_explained_afterwards() {
 }
 
 #[test]
+fn that_a_person_is_needed_is_an_event_once_each_time() {
+    let words = "ready status=login phase=needs-you phase=needs-you status=login-still";
+    let rig = Rig::new("initial_backoff_ms = 0").plan(&[words, words]);
+    let daemon = rig.start();
+    rig.wait_for("the worker's words", |status| status["worker_message"] == "login-still");
+    rig.ask("restart-worker");
+    rig.wait_for("the next one's", |status| status["run"] == 2 && status["worker_message"] == "login-still");
+    rig.finish(daemon);
+    let records = records(&rig);
+    let needs: Vec<&Value> = records.iter().filter(|record| record["event"]["kind"] == "needs-you").collect();
+    assert_eq!(needs.len(), 2, "{records:#?}");
+    assert_eq!((&needs[0]["event"]["run"], &needs[1]["event"]["run"]), (&1.into(), &2.into()));
+    assert_eq!(needs[0]["text"], "The worker needs you: login");
+}
+
+#[test]
 fn the_next_daemon_goes_on_with_the_same_journal() {
     let rig = Rig::new("initial_backoff_ms = 0").plan(&["ready", "ready", "ready"]);
     let mut daemon = rig.start();

@@ -153,12 +153,14 @@ fn a_bad_program_is_refused_beforehand() {
         ),
         (script("crashes", &format!("{version}; kill -9 $$")), "it would not serve: (nothing; killed by signal 9)"),
         (broken, ""),
+        (rig.home.path().join("missing"), "No such file or directory"),
         (rig.home.autopilot_path().to_owned(), "it is no autopilotd: to --version it answers \"autopilot 0."),
     ] {
         let output = upgrade(&rig, &program);
         let stderr = said(&output.stderr);
         assert_eq!(output.status.code(), Some(5), "{program:?}: {stderr}");
         assert!(stderr.starts_with(&format!("error: cannot upgrade to {}: ", program.display())), "{stderr}");
+        assert!(stderr.contains("\nhint: "), "{stderr}");
         assert!(stderr.contains(why), "{program:?}: {stderr}");
         let status = rig.status();
         assert_eq!((pid(&status), &status["daemon_pid"]), (worker, &daemon.pid().into()));

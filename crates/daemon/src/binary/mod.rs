@@ -139,6 +139,9 @@ impl Refused {
             Unfit::Unsettled { .. } | Unfit::BeingWritten | Unfit::Truncated { .. } => {
                 "is it still being copied? it is tried again".to_owned()
             }
+            Unfit::Directory => {
+                "AUTOPILOT_WORKER_BINARY, or path in [worker_command], has to name the program itself".to_owned()
+            }
             Unfit::Unreadable { .. } => "make it and its folders readable".to_owned(),
             Unfit::Untried { .. } => {
                 "install a build that works; or, if it is meant to be so, store = \"off\"".to_owned()
@@ -146,7 +149,6 @@ impl Refused {
             Unfit::Missing
             | Unfit::StoreGone { .. }
             | Unfit::Script
-            | Unfit::Directory
             | Unfit::NotAFile
             | Unfit::Empty
             | Unfit::NotAProgram

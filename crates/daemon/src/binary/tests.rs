@@ -312,7 +312,9 @@ fn each_unfit_file_is_refused_with_its_reason() {
     let path = home.path().join("candidate");
     assert_eq!(refused(&mut shelf, &path).unfit, Unfit::Missing);
     assert_eq!(refused(&mut shelf, &path.join("below")).unfit, Unfit::Missing);
-    assert_eq!(refused(&mut shelf, home.path()).unfit, Unfit::Directory);
+    let folder = refused(&mut shelf, home.path());
+    assert_eq!(folder.unfit, Unfit::Directory);
+    assert!(folder.hint().contains("AUTOPILOT_WORKER_BINARY"), "{}", folder.hint());
     assert_eq!(refused(&mut shelf, Path::new("/dev/null")).unfit, Unfit::NotAFile);
 
     let mut foreign = shell("");

@@ -224,10 +224,10 @@ section! {
         model as "model": String = Key::of(Kind::Name, Preset::Text("sonnet")).also_in("worker_command").flag("--model");
         /// What the worker is asked to do.
         prompt as "prompt": Option<String> = Key::of(Kind::Text, Preset::Unset).also_in("worker_command").flag("--prompt");
-        /// The most that the project may cost, over all restarts.
+        /// The most that a job may cost, over all restarts. A job is one prompt, or all tasks of the project's queue; another prompt counts from 0.
         max_budget as "max_budget": f64 = Key::of(Kind::Float { unit: Unit::Usd, min: 0.0, max: MAX_BUDGET_USD }, Preset::Float(0.0))
             .also_in("worker_command").flag("--max-budget").zero("no limit");
-        /// The most turns that the project may take, over all restarts.
+        /// The most turns that a job may take, over all restarts.
         max_turns as "max_turns": u64 = Key::count(99_999).up_to(MAX_INTEGER).also_in("worker_command").flag("--max-turns").zero("no limit");
         /// How the worker's whole process tree is kept together.
         containment as "containment": Containment = Key::of(Kind::Choice(Containment::NAMES), Preset::Text("auto"));

@@ -113,6 +113,9 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
         Content::Text(text) => Some(text.as_str()),
         Content::Absent if !inputs.file.required => None,
         Content::Absent => return Err(whole_file(path, Fault::Missing)),
+        Content::Unusable(fault @ Fault::ClosedHome { .. }) => {
+            return Err(Problem { place: Place::Nowhere, fault: fault.clone() }.into());
+        }
         Content::Unusable(fault) => return Err(whole_file(path, fault.clone())),
     };
     let folder = path.parent().unwrap_or(Path::new("/"));

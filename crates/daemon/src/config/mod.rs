@@ -32,5 +32,6 @@ pub use paths::{config_path, home_path};
 pub use problem::{Fault, Misfit, Place, Problem, Problems};
 pub use reference::{environment_reference, settings_reference};
 pub use render::{to_json, to_text};
+pub(crate) use source::reason;
 pub use source::{Content, FileSource, check_working_dir, read};
 pub use value::{AgentUpdate, Containment, Origin, Setting, StoreMode, Value};

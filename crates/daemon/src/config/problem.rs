@@ -77,6 +77,8 @@ pub enum Fault {
     WorkingDir { path: PathBuf, reason: String },
     #[error("{} names no folder", path.display())]
     Home { path: PathBuf, misfit: Misfit },
+    #[error("the home {} cannot be used: {reason}", path.display())]
+    ClosedHome { path: PathBuf, reason: String },
     #[error("neither AUTOPILOT_HOME nor HOME is set: no place for the daemon's files")]
     NoHome,
 }
@@ -172,7 +174,9 @@ impl Problem {
             Fault::WrongForType { key, .. } => format!("write type = \"Cargo\", or remove {key}"),
             Fault::Ambiguous => "write type = \"Binary\" and remove manifest_path".to_owned(),
             Fault::WorkingDir { .. } => "create it, or name another with --workdir or working_dir".to_owned(),
-            Fault::NoHome | Fault::Home { .. } => "set AUTOPILOT_HOME to a folder of yours".to_owned(),
+            Fault::NoHome | Fault::Home { .. } | Fault::ClosedHome { .. } => {
+                "set AUTOPILOT_HOME to a folder of yours".to_owned()
+            }
             Fault::Syntax { .. } | Fault::TooLarge { .. } => return None,
         })
     }

@@ -5,7 +5,7 @@ use super::problem::{Fault, Place, Problem};
 use super::value::Origin;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A file of settings is a page of text. The bound keeps `--config /dev/zero` from eating the memory.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -31,7 +31,7 @@ pub fn read((path, required): (PathBuf, bool)) -> FileSource {
     let unreadable = |error: std::io::Error| Content::Unusable(Fault::Unreadable { reason: reason(&error) });
     let content = match File::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Content::Absent,
-        Err(error) => unreadable(error),
+        Err(error) => closed_home(&path).filter(|_| !required).unwrap_or_else(|| unreadable(error)),
         Ok(file) => {
             let mut bytes = Vec::new();
             match file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes) {
@@ -44,6 +44,13 @@ pub fn read((path, required): (PathBuf, bool)) -> FileSource {
         }
     };
     FileSource { path, required, content }
+}
+
+/// The file cannot even be looked at: that is its folder's fault.
+fn closed_home(file: &Path) -> Option<Content> {
+    let error = fs::symlink_metadata(file).err()?;
+    let path = file.parent()?.to_owned();
+    Some(Content::Unusable(Fault::ClosedHome { path, reason: reason(&error) }))
 }
 
 /// Whether the working directory exists. Not part of [`super::load`]: `autopilotd config` shows a setting even if it
@@ -68,11 +75,29 @@ pub fn check_working_dir(config: &Config) -> Result<(), Problem> {
 }
 
 /// The operating system's words without its number.
-fn reason(error: &std::io::Error) -> String {
+pub(crate) fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "no such file or directory".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        ErrorKind::NotADirectory => "not a directory".to_owned(),
         ErrorKind::IsADirectory => "it is a directory".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_that_is_no_folder_is_named_and_not_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home");
+        fs::write(&home, "").unwrap();
+        let closed = Fault::ClosedHome { path: home.clone(), reason: "not a directory".to_owned() };
+        assert_eq!(read((home.join("daemon.toml"), false)).content, Content::Unusable(closed));
+        // A file that was asked for by its name is what is wrong.
+        let unreadable = Fault::Unreadable { reason: "not a directory".to_owned() };
+        assert_eq!(read((home.join("daemon.toml"), true)).content, Content::Unusable(unreadable));
     }
 }

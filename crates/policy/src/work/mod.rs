@@ -253,6 +253,8 @@ impl Work {
         self.keep(None, out);
         (self.probe_due_ms, self.logged_in) = (None, true);
         self.state = State::Running(Box::new(Process::new(now_ms, turns_left)));
+        // Told in any case: what was waited for is over.
+        self.phase = None;
         self.enter(Phase::Starting, out);
         self.beat(now_ms, out);
         out.push(Effect::Start(Launch { session, prompt, max_turns: turns_left, max_cost_micros: cost_left }));
@@ -524,6 +526,7 @@ impl Work {
                     // Nobody is logged in, and that is asked again and again.
                     *until_ms = now_ms.saturating_add(self.rules.needs_you.longest_ms);
                     self.logged_in = true;
+                    out.push(Effect::Note(Note::LoggedOut));
                 }
                 if self.probe_due_ms.is_some_and(|due_ms| now_ms >= due_ms) {
                     self.probe_due_ms = Some(now_ms.saturating_add(self.rules.probe_ms));

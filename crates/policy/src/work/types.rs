@@ -300,6 +300,8 @@ pub enum Fate {
 pub enum Note {
     /// Waiting for this to pass; the next attempt is in so many milliseconds, in this session.
     Waiting { outcome: Outcome, delay_ms: u64, session: Session },
+    /// The CLI says that nobody is logged in: no attempt is made before somebody is.
+    LoggedOut,
     /// The agent was silent for so long and is ended.
     Silent { silent_ms: u64 },
     /// It came up without the server with the queue's tools; ending it.

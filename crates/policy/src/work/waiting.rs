@@ -47,12 +47,12 @@ impl Work {
             }
             Step::Poisoned if !self.rules.supervised => self.give_up(outcome, Fate::Poisoned, Code::GaveUp, out),
             Step::Poisoned => {
-                out.push(Effect::Note(Note::Poisoned { outcome, failures: self.failures, delay_ms: POISONED_MS }));
+                let note = Note::Poisoned { outcome, failures: self.failures, delay_ms: POISONED_MS };
                 out.push(Effect::Settle(Fate::Poisoned));
                 self.strikes.one_more();
                 self.keep(None, out);
                 let until_ms = now_ms.saturating_add(POISONED_MS);
-                self.rest(now_ms, Phase::NeedsYou, until_ms, (Session::Fresh, Prompt::HandOver), out);
+                self.rest(now_ms, Phase::NeedsYou, until_ms, (Session::Fresh, Prompt::HandOver), note, out);
             }
         }
     }
@@ -108,21 +108,22 @@ impl Work {
         };
         let until_ms = now_ms.saturating_add(delay_ms);
         self.keep(matches!(outcome, Outcome::Limit { resets_at_ms: Some(_) }).then_some(until_ms), out);
-        out.push(Effect::Note(Note::Waiting { outcome, delay_ms, session }));
-        self.rest(now_ms, phase, until_ms, (session, prompt), out);
+        self.rest(now_ms, phase, until_ms, (session, prompt), Note::Waiting { outcome, delay_ms, session }, out);
     }
 
-    /// Until then; and then with this session and prompt.
+    /// Until then; and then with this session and prompt. The note comes after the phase that it explains.
     fn rest(
         &mut self,
         now_ms: u64,
         phase: Phase,
         until_ms: u64,
         (session, prompt): (Session, Prompt),
+        note: Note,
         out: &mut Vec<Effect>,
     ) {
         self.state = State::Waiting { until_ms, session, prompt };
         self.enter(phase, out);
+        out.push(Effect::Note(note));
         self.beat(now_ms, out);
     }
 }

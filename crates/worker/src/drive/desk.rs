@@ -11,20 +11,19 @@ use os::process::Identity;
 use os::spawn::Program;
 use policy::work::budget::Window;
 use policy::work::task::Obstacle;
-use policy::work::{Event, Fate, Idle, Launch, Note, Phase, Prompt, Reason, Session, Spent, Standing, Strikes};
-use wire::claude::{Asking, Assistant, Ending, Message, Partial, Usage};
+use policy::work::{Event, Fate, Idle, Launch, Note, Phase, Prompt, Reason, Session, Standing, Strikes};
+use wire::claude::Asking;
 use wire::rlog::Entry;
 
+use super::report::Report;
 use super::task::Tasks;
 use crate::agent::{self, Call, INSTALL_HINT, SERVER};
-use crate::calendar::stretches;
 use crate::job::{CliProcess, Job, Project, REMEMBERED_LOGS, Status};
 use crate::ledger::{Ledger, dollars};
 use crate::previous::end_left_behind;
 use crate::progress::Progress;
 use crate::recorder::{Recorder, local_now};
-use crate::settings::{Budgets, Seen, Settings};
-use crate::stream::SYNTHETIC;
+use crate::settings::{Seen, Settings};
 use crate::{Environment, Exit, RunArgs, complain, handover, names, words};
 
 /// The longest text of the CLI that is repeated on stderr and in the status line.
@@ -41,30 +40,32 @@ pub(super) struct Desk<'a> {
     pub(super) recorder: Recorder,
     /// Where tasks come from, if that is wanted.
     pub(super) tasks: Option<Tasks>,
-    notifier: Notifier,
+    report: Report,
     boot_id: String,
-    /// One datagram for all that a step decides.
-    datagram: String,
     phase: Phase,
     /// What the CLI said last about itself.
     cli_words: String,
+    /// What the CLI waits for by itself.
+    cli_wait: String,
+    /// Why the agent said last that it needs a person.
+    request: String,
     reason: Option<Reason>,
     /// Tasks that this worker has set aside, and why.
     pub(super) set_aside: Vec<(i64, String)>,
     /// The budgets as they stood at the last look.
-    windows: Cell<[Window; 3]>,
+    pub(super) windows: Cell<[Window; 3]>,
     /// The settings' file as it was when the last program of the task had ended, and at the last look.
-    file_then: Seen,
-    file_now: Seen,
+    pub(super) file_then: Seen,
+    pub(super) file_now: Seen,
     /// Said once each.
     state_failed: bool,
-    ledger_failed: bool,
+    pub(super) ledger_failed: bool,
     /// Answers without an id get one.
-    nameless: u64,
+    pub(super) nameless: u64,
     /// Of the CLI's processes.
     pub(super) mark: String,
     /// What the CLI that runs waits for.
-    asking: Asking,
+    pub(super) asking: Asking,
 }
 
 impl<'a> Desk<'a> {
@@ -90,11 +91,12 @@ impl<'a> Desk<'a> {
             ledger,
             recorder,
             tasks,
-            notifier,
+            report: Report::new(notifier),
             boot_id: os::clock::boot_id(),
-            datagram: String::new(),
             phase: Phase::Starting,
             cli_words: String::new(),
+            cli_wait: String::new(),
+            request: String::new(),
             reason: None,
             set_aside: Vec::new(),
             windows: Cell::default(),
@@ -123,23 +125,20 @@ impl<'a> Desk<'a> {
 
     pub(super) fn ready(&mut self) {
         let run = self.env.run_id.as_deref().unwrap_or_default();
-        self.notifier.send(&format!("READY=1\nSTATUS=ready {run}"));
+        self.report.at_once(&format!("READY=1\nSTATUS=ready {run}"));
     }
 
     pub(super) fn stopping(&mut self) {
-        self.notifier.send("STOPPING=1\nSTATUS=ending the CLI");
+        self.report.at_once("STOPPING=1\nSTATUS=ending the CLI");
     }
 
     pub(super) fn begin_round(&mut self) {
-        self.datagram.clear();
+        self.report.begin();
     }
 
     /// Sends what the step had to tell.
     pub(super) fn end_round(&mut self) {
-        if !self.datagram.is_empty() {
-            self.notifier.send(self.datagram.trim_end());
-            self.datagram.clear();
-        }
+        self.report.send();
     }
 
     /// What a person sees.
@@ -147,50 +146,47 @@ impl<'a> Desk<'a> {
         self.recorder.progress()
     }
 
-    pub(super) fn tell(&mut self, key: &str, value: &str) {
-        // The supervisor shows it and writes it down.
-        let value = self.recorder.redactor().text(value).replace('\n', " ");
-        self.datagram.extend([key, "=", &value, "\n"]);
+    /// The supervisor shows it and writes it down.
+    pub(super) fn tell_status(&mut self, text: &str) {
+        self.report.status(&self.recorder.redactor().text(text));
     }
 
     pub(super) fn heartbeat(&mut self) {
-        self.tell("WATCHDOG", "1");
+        self.report.add("WATCHDOG", "1");
     }
 
     pub(super) fn phase(&mut self, phase: Phase) {
         self.phase = phase;
-        self.tell("AUTOPILOT_PHASE", words::phase_token(phase));
+        self.report.add("AUTOPILOT_PHASE", words::phase_token(phase));
         let spent = self.spent();
         self.recorder.progress().phase(words::phase(phase), spent);
+        let wait = std::mem::take(&mut self.cli_wait);
+        if phase == Phase::Limit && !wait.is_empty() {
+            return self.tell_status(&wait);
+        }
         let turns = if spent.turns == 1 { "turn" } else { "turns" };
         let cost = dollars(spent.cost_micros);
         let used = format!("{}; {} {turns}, ${cost:.2}", words::phase(phase), spent.turns);
-        self.tell("STATUS", &used);
+        self.tell_status(&used);
     }
 
     pub(super) fn note(&mut self, note: &Note) {
-        let text = words::note(note, os::clock::wall_ms());
-        let with_cli_words = match note {
+        let with_cli_words = |text: String| match note {
             Note::Waiting { .. } if self.phase == Phase::NeedsYou && !self.cli_words.is_empty() => {
                 format!("{text}: {}", self.cli_words)
             }
-            Note::Waiting { .. }
-            | Note::Silent { .. }
-            | Note::NoServer
-            | Note::Lingering
-            | Note::Overshot { .. }
-            | Note::FreshSession { .. }
-            | Note::NothingLeft
-            | Note::Blocked { .. }
-            | Note::Idle(_)
-            | Note::Poisoned { .. }
-            | Note::BudgetPause { .. }
-            | Note::GaveUp { .. } => text,
+            _ => text,
         };
-        self.tell("STATUS", &with_cli_words);
+        let wall_ms = os::clock::wall_ms();
+        let (line, status) = (words::note(note, wall_ms), words::doing(note, wall_ms, self.phase, &self.request));
+        let (line, status) = (with_cli_words(line), with_cli_words(status));
+        if let Note::Blocked { reason } = note {
+            self.request.clone_from(reason);
+        }
+        self.tell_status(&status);
         let only_for_the_status_line = matches!(note, Note::Idle(Idle::Done)) && !self.env.supervised;
         if !only_for_the_status_line {
-            self.recorder.status(&with_cli_words);
+            self.recorder.status(&line);
         }
     }
 
@@ -254,7 +250,7 @@ impl<'a> Desk<'a> {
             job.logs.truncate(REMEMBERED_LOGS);
         }
         let Some(path) = path else { return };
-        self.tell("AUTOPILOT_RLOG", &path.to_string_lossy());
+        self.report.add("AUTOPILOT_RLOG", &self.recorder.redactor().text(&path.to_string_lossy()));
         if let Some(ledger) = &mut self.ledger {
             let written = ledger.log_opened(&path);
             self.ledger_result(written);
@@ -272,6 +268,18 @@ impl<'a> Desk<'a> {
         let session = known.unwrap_or_else(|| names::uuid_v4(os::random::bytes().unwrap_or_default()));
         job.session = Some(session.clone());
         (session, copied)
+    }
+
+    pub(super) fn session(&self) -> Option<String> {
+        self.job.as_ref()?.session.clone()
+    }
+
+    /// The CLI never ran: a session that was to be begun with it is none that the next worker could enter.
+    pub(super) fn no_session_but(&mut self, before: Option<String>) {
+        if let Some(job) = &mut self.job {
+            job.session = before;
+        }
+        self.save(Durability::Process);
     }
 
     fn record_of_job(&self) -> String {
@@ -428,6 +436,12 @@ impl<'a> Desk<'a> {
         self.recorder.status(text);
     }
 
+    /// Until it does something else, that is what we do.
+    pub(super) fn waits(&mut self, text: &str) {
+        self.recorder.status(text);
+        text.clone_into(&mut self.cli_wait);
+    }
+
     pub(super) fn event(&mut self, line: &[u8]) {
         self.recorder.event(line);
     }
@@ -458,126 +472,15 @@ impl<'a> Desk<'a> {
         self.cli_words = line.chars().filter(|char| !char.is_control()).take(CLI_WORDS_MAX_CHARS).collect();
     }
 
-    // ---- what is used up
-
-    pub(super) fn spent(&self) -> Spent {
-        let Some(ledger) = &self.ledger else { return Spent::default() };
-        if self.settings.budget == Budgets::default() {
-            return ledger.spent();
-        }
-        let (wall_ms, loop_ms) = (os::clock::wall_ms(), os::clock::boottime_ms());
-        let to_loop = |at_ms: u64| loop_ms.saturating_add(at_ms.saturating_sub(wall_ms));
-        let stretches = stretches(wall_ms, &jiff::tz::TimeZone::system());
-        // Unreadable: the budgets of the last look hold.
-        let windows = ledger.windows(self.settings.budget, stretches, to_loop).unwrap_or(self.windows.get());
-        self.windows.set(windows);
-        Spent { windows, ..ledger.spent() }
-    }
-
-    /// While a budget keeps us waiting and nothing of the task runs.
-    pub(super) fn look_at_budget(&mut self) -> Option<Event<'static>> {
-        let now = Seen::look(self.recorder.cwd());
-        // Twice the same: nobody is in the middle of writing it.
-        let settled = std::mem::replace(&mut self.file_now, now.clone()) == now;
-        if !settled || now == self.file_then {
-            return None;
-        }
-        self.file_then = now;
-        match Settings::read(self.recorder.cwd()) {
-            Ok(Settings { budget, .. }) if budget != self.settings.budget => {
-                self.settings.budget = budget;
-                self.status("the budgets in autopilot.toml have changed");
-                Some(Event::Spent(self.spent()))
-            }
-            Ok(_) => None,
-            Err(wrong) => {
-                self.status(&format!("the budgets stay as they were: {wrong}"));
-                None
-            }
-        }
-    }
-
-    /// The database was written to, by us or by somebody else.
-    pub(super) fn database_changed(&mut self) {
-        if let Some(ledger) = &mut self.ledger {
-            let read = ledger.look_for_reset();
-            self.ledger_result(read);
-        }
-    }
-
     /// Where the database is.
     pub(super) fn folder(&self) -> &Path {
         self.project.folder()
     }
 
-    pub(super) fn seen(&mut self, message: &Message<'_>) {
-        self.asking.see(message);
-    }
-
-    pub(super) fn begun(&mut self, id: &str, opening: &Partial<'_>) {
-        let Some(ledger) = &mut self.ledger else { return };
-        let model = opening.model.as_deref().unwrap_or_default();
-        let written = ledger.begun(id, model, opening.parent.is_none(), opening.usage.unwrap_or_default());
-        self.ledger_result(written);
-    }
-
-    pub(super) fn answered(&mut self, assistant: &Assistant<'_>) -> bool {
-        let Some(ledger) = &mut self.ledger else { return false };
-        let model = assistant.model.as_deref().unwrap_or_default();
-        if model == SYNTHETIC {
-            return false;
-        }
-        let nameless;
-        let id = match assistant.id.as_deref() {
-            Some(id) => id,
-            None => {
-                self.nameless += 1;
-                nameless = format!("nameless-{}", self.nameless);
-                &nameless
-            }
-        };
-        let usage = assistant.usage.unwrap_or_default();
-        let (new, written) = ledger.answered(id, model, assistant.parent.is_none(), usage);
-        self.ledger_result(written);
-        new
-    }
-
-    pub(super) fn finished(&mut self, id: &str, usage: Usage) {
-        if let Some(ledger) = &mut self.ledger {
-            let written = ledger.finished(id, usage);
-            self.ledger_result(written);
-        }
-    }
-
-    pub(super) fn is_main(&self, id: &str) -> bool {
-        self.ledger.as_ref().is_some_and(|ledger| ledger.is_main(id))
-    }
-
-    pub(super) fn cost(&mut self, ending: &Ending<'_>) {
-        if let Some(ledger) = &mut self.ledger {
-            let written = ledger.result(ending);
-            self.ledger_result(written);
-        }
-    }
-
-    fn ledger_result(&mut self, written: Result<(), queue::Error>) {
-        match written {
-            Ok(()) => self.ledger_failed = false,
-            Err(error) if !self.ledger_failed => {
-                self.ledger_failed = true;
-                complain(format_args!("warning: cannot write the ledger: {error}"));
-                complain(format_args!(
-                    "hint: what is spent is counted in memory and written when there is space again"
-                ));
-            }
-            Err(_) => {}
-        }
-    }
-
     /// The last words, for whoever started us.
     pub(super) fn farewell(&mut self, exit: Exit) {
         self.recorder.progress().end();
-        self.notifier.send(&format!("STOPPING=1\nSTATUS=ended: {}", exit.meaning()));
+        self.report.at_once(&format!("STOPPING=1\nSTATUS=ended: {}", exit.meaning()));
         if !self.env.supervised {
             for (id, why) in &self.set_aside {
                 let (sentence, hint) = words::set_aside(*id, why);

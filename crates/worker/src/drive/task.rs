@@ -174,7 +174,7 @@ impl Desk<'_> {
         if program.is_some() && errand == Errand::Accept {
             let command = self.settings.accept.as_deref().unwrap_or_default();
             let text = format!("checking the result in a clean checkout: {command}");
-            self.tell("STATUS", &text);
+            self.tell_status(&text);
             self.status(&text);
         }
         program

@@ -5,6 +5,7 @@
 mod places;
 mod secrets;
 mod stage;
+mod status;
 mod tasks;
 
 use std::fs;
@@ -369,9 +370,24 @@ fn a_missing_cli_is_said_with_the_way_to_get_it() {
     assert_code(&ending, 13);
     assert!(ending.stderr.contains("npm install -g @anthropic-ai/claude-code"), "{}", ending.stderr);
     assert_eq!(ends(&stage.logs()[0]), ["cli-missing"]);
-    // Once it is there, the job is done.
+    // Once it is there, the job is begun: there is no session that could be entered.
     stage.env.pop();
-    assert_code(&stage.run(&[]), 0);
+    assert_code(&stage.run(&["prompt=x"]), 0);
+    assert_eq!((stage.argv(1)[..2].to_vec(), stage.flag(1, "--resume")), (vec!["-p".into(), "x".into()], None));
+    assert!(stage.flag(1, "--session-id").is_some());
+    assert_eq!(stage.calls(), 1);
+}
+
+#[test]
+fn a_session_that_was_begun_outlives_a_cli_that_is_missing_for_a_while() {
+    let mut stage = Stage::new(WORK);
+    stage.scene(1, "init; refused authentication_failed 401 'Please run /login'");
+    assert_code(&stage.run(&["prompt=x"]), 12);
+    stage.env.push(("AUTOPILOT_CLAUDE", "/nonexistent/claude".into()));
+    assert_code(&stage.run(&["prompt=x"]), 13);
+    stage.env.pop();
+    assert_code(&stage.run(&["prompt=x"]), 0);
+    assert_eq!(stage.flag(2, "--resume"), stage.flag(1, "--session-id"));
 }
 
 #[test]

@@ -240,3 +240,45 @@ fn who_needs_a_login_asks_the_cli_and_not_the_api() {
     let (mut running, _) = started(Rules::default(), Found::NewJob);
     assert_eq!(effects(&mut running, 5, Event::Probed { logged_in: true, changed: true }), []);
 }
+
+/// A shell shows the last word: the note of a wait comes after its phase, and the start after the wait tells its phase again.
+#[test]
+fn a_wait_is_explained_after_its_phase_and_is_over_with_the_next_start() {
+    for (name, phase) in [
+        ("401", Phase::NeedsYou),
+        ("limit", Phase::Limit),
+        ("529", Phase::Limit),
+        ("killed", Phase::Starting),
+        ("blocked", Phase::NeedsYou),
+    ] {
+        let ending = endings().into_iter().find(|ending| ending.name == name).unwrap();
+        let (mut work, _) = started(Rules { supervised: true, ..Rules::default() }, Found::NewJob);
+        let mut out = Vec::new();
+        for fact in ending.facts {
+            work.step(1_000, Event::Fact(fact), &mut out);
+        }
+        work.step(1_000, Event::Exited(ending.exit), &mut out);
+        let last = out.iter().rposition(|effect| matches!(effect, Effect::Phase(_))).unwrap();
+        assert_eq!(out[last], Effect::Phase(phase), "{name}");
+        assert!(out[last..].iter().any(|effect| matches!(effect, Effect::Note(_))), "{name}: {out:?}");
+        if name == "blocked" {
+            continue;
+        }
+        let mut next = Vec::new();
+        work.step(24 * 3_600_000, Event::Tick, &mut next);
+        let at =
+            |wanted: fn(&Effect) -> bool| next.iter().position(wanted).unwrap_or_else(|| panic!("{name}: {next:?}"));
+        let starting = at(|effect| *effect == Effect::Phase(Phase::Starting));
+        assert!(starting < at(|effect| matches!(effect, Effect::Start(_))), "{name}");
+    }
+}
+
+#[test]
+fn that_nobody_is_logged_in_is_said_when_the_attempt_is_put_off() {
+    let mut work = needs_login();
+    effects(&mut work, 33_000, Event::Tick);
+    effects(&mut work, 33_100, Event::Probed { logged_in: false, changed: false });
+    let out = effects(&mut work, 70_000, Event::Tick);
+    assert!(out.contains(&Effect::Note(Note::LoggedOut)), "{out:?}");
+    assert!(!out.iter().any(|effect| matches!(effect, Effect::Start(_))), "{out:?}");
+}
