@@ -152,7 +152,8 @@ fn all(projects: &Path) -> Result<Vec<Known>, Failure> {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
-            return Err(Failure::new(Exit::Internal, format!("cannot read {}: {error}", projects.display())));
+            return Err(Failure::new(Exit::Internal, format!("cannot read {}: {error}", projects.display()))
+                .hint("it has to be a folder of yours; AUTOPILOT_HOME names another home"));
         }
     };
     let slugs = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());

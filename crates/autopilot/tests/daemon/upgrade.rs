@@ -153,6 +153,7 @@ fn a_bad_program_is_refused_beforehand() {
         ),
         (script("crashes", &format!("{version}; kill -9 $$")), "it would not serve: (nothing; killed by signal 9)"),
         (broken, ""),
+        (rig.home.path().join("missing"), "No such file or directory"),
         (rig.home.autopilot_path().to_owned(), "it is no autopilotd: to --version it answers \"autopilot 0."),
     ] {
         let output = upgrade(&rig, &program);
