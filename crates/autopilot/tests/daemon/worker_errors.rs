@@ -46,6 +46,8 @@ fn is_told_and_recovers(break_it: impl Fn(&PathBuf), what: &str, hint: &str) {
 
 const INSTALL: &str = "cargo build --release -p autopilot && cp target/release/autopilot ~/user/worker";
 
+const NAME: &str = "AUTOPILOT_WORKER_BINARY, or path in [worker_command], has to name the program itself";
+
 #[test]
 fn a_missing_binary() {
     is_told_and_recovers(|_| {}, "no such file", INSTALL);
@@ -72,7 +74,7 @@ fn a_binary_that_is_empty() {
 
 #[test]
 fn a_binary_that_is_a_directory() {
-    is_told_and_recovers(|path| fs::create_dir(path).unwrap(), "it is a directory", INSTALL);
+    is_told_and_recovers(|path| fs::create_dir(path).unwrap(), "it is a directory", NAME);
 }
 
 #[test]
