@@ -347,7 +347,8 @@ fn a_removed_lock_lets_no_second_daemon_in() {
         fs::remove_file(&lock).unwrap();
         let output = rig.home.start("second", rig.command()).into_output(DEADLINE);
         assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
-        rig.home.wait_until("it is held again", DEADLINE, || lock.exists().then_some(()));
+        let is_held = || os::tree::lock_holders(&lock).is_ok_and(|holders| !holders.is_empty());
+        rig.home.wait_until("it is held again", DEADLINE, || is_held().then_some(()));
     }
     assert_eq!(rig.status()["daemon_pid"], daemon.pid());
     let held = rig.home.command("flock").arg("-n").arg(&lock).arg("true").status().unwrap();

@@ -265,7 +265,7 @@ fn a_worker_that_is_stopped_puts_its_check_away() {
     assert_eq!(standings(&stage), [Standing::Ready]);
 }
 
-fn wait_for_file(path: &Path) {
+pub(crate) fn wait_for_file(path: &Path) {
     let deadline = os::clock::monotonic_ms() + crate::stage::PATIENCE_MS;
     while !path.exists() {
         assert!(os::clock::monotonic_ms() < deadline, "no {}", path.display());
