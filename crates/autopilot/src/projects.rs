@@ -109,8 +109,11 @@ pub(crate) fn for_worker(
         None => Ok(None),
     };
     let Ok(Some(Known { slug, name: called, folder: Some(folder), .. })) = found else { return (name, cwd) };
-    // Under the daemon it stays where the settings have put it.
-    if name.is_none() && env.supervised && cwd.canonicalize().ok().as_ref() != Some(&folder) {
+    // Under the daemon it stays where the settings have put it; by hand, where it has a job of its own.
+    if name.is_none()
+        && let Some(own) = cwd.canonicalize().ok().filter(|own| *own != folder)
+        && (env.supervised || has_job(env, &own))
+    {
         return (name, cwd);
     }
     let has_name = slug == project_slug(Some(&called), &folder);
@@ -120,6 +123,11 @@ pub(crate) fn for_worker(
         Some(_) => (None, folder),
         None => (has_name.then_some(called), folder),
     }
+}
+
+/// A prompt was worked on in this folder.
+fn has_job(env: &Environment, folder: &Path) -> bool {
+    projects_folder(env).is_ok_and(|projects| projects.join(project_slug(None, folder)).join("work.json").exists())
 }
 
 /// The same, for a command that can't do without.

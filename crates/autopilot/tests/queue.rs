@@ -146,6 +146,18 @@ fn a_worker_finds_the_queue_that_the_other_commands_find() {
         assert_eq!(output.status.code(), Some(13), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     assert_eq!(home.autopilot(["run", "--full-auto", "-p", "other"]).status.code(), Some(2));
+    let projects = || std::fs::read_dir(home.path().join("projects")).expect("projects").count();
+    assert_eq!(projects(), 2, "the queue's, and other");
+    // A prompt is worked on where it was given, and gone on with there.
+    for args in [&["run", "--full-auto", "--cwd", below, "do it"][..], &["run", "--full-auto", "--cwd", below]] {
+        assert_eq!(home.autopilot(args).status.code(), Some(13), "{args:?}");
+        assert_eq!(projects(), 3);
+    }
+    let job = std::fs::read_dir(home.path().join("projects")).expect("projects").filter(|entry| {
+        let text = std::fs::read_to_string(entry.as_ref().expect("entry").path().join("work.json"));
+        text.is_ok_and(|text| text.contains("do it") && text.contains("unfinished"))
+    });
+    assert_eq!(job.count(), 1, "it is still to be done");
 }
 
 #[test]
