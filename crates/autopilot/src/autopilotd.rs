@@ -1,7 +1,7 @@
 //! The daemon's command line, carried out.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use wire::control::{FailedKind, Request, Status, Verb};
 use crate::binaries;
 use crate::cli::daemon::{Binaries, Command, Install, Invocation, parse_from};
 use crate::cli::finish;
-use crate::cli::report::{Exit, Failure, note};
+use crate::cli::report::{Exit, Failure, note, print};
 use crate::events;
 use crate::service;
 use crate::upgrade::{self, REHEARSAL, WOULD_SERVE};
@@ -293,16 +293,6 @@ fn ignored(options: &[&str]) -> Vec<(String, &'static str)> {
     let groups = [(settings, of_start), (data, "--json is for status, config, events and binaries")];
     let given = groups.into_iter().filter(|(names, _)| !names.is_empty());
     given.map(|(names, hint)| (names.join(", "), hint)).collect()
-}
-
-/// A reader that goes away early is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Internal, format!("cannot write to stdout: {error}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

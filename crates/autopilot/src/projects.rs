@@ -1,6 +1,6 @@
 //! `autopilot project`, and which project a command is about.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use worker::{Environment, project_slug};
 
 use crate::cli::queue::Project;
-use crate::cli::report::{Exit, Failure};
+use crate::cli::report::{Exit, Failure, print};
 use crate::table::{table, terminal_columns};
 
 /// A project that somebody made.
@@ -36,7 +36,7 @@ pub(crate) fn main(command: &Project, env: &Environment) -> ExitCode {
 
 /// Prints it.
 pub(crate) fn say(text: &str) -> ExitCode {
-    match crate::record::written(io::stdout().lock().write_all(text.as_bytes())) {
+    match print(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
@@ -176,25 +176,33 @@ fn open(projects: &Path, slug: &str) -> Result<Option<Known>, Failure> {
     }))
 }
 
-/// The folders that may be projects.
-fn all_slugs(projects: &Path) -> Result<Vec<String>, Failure> {
+/// All of them, by name. One that can't be opened is told of by the command that wants it.
+fn all(projects: &Path) -> Result<Vec<Known>, Failure> {
+    Ok(all_and_broken(projects)?.0)
+}
+
+/// A folder that can't be opened as a project, and why.
+type Broken = (String, Failure);
+
+/// And those that can't be opened.
+fn all_and_broken(projects: &Path) -> Result<(Vec<Known>, Vec<Broken>), Failure> {
     let entries = match std::fs::read_dir(projects) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         Err(error) => {
             return Err(Failure::new(Exit::Internal, format!("cannot read {}: {error}", projects.display()))
                 .hint("it has to be a folder of yours; AUTOPILOT_HOME names another home"));
         }
     };
-    Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
-}
-
-/// All of them, by name. One that can't be opened is told of by the command that wants it.
-fn all(projects: &Path) -> Result<Vec<Known>, Failure> {
-    let slugs = all_slugs(projects)?.into_iter();
-    let mut known: Vec<Known> = slugs.filter_map(|slug| open(projects, &slug).ok().flatten()).collect();
+    let (mut known, mut broken) = (Vec::new(), Vec::new());
+    for slug in entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()) {
+        match open(projects, &slug) {
+            Ok(found) => known.extend(found),
+            Err(why) => broken.push((slug, why)),
+        }
+    }
     known.sort_by(|a, b| (&a.name, &a.slug).cmp(&(&b.name, &b.slug)));
-    Ok(known)
+    Ok((known, broken))
 }
 
 fn make(env: &Environment, name: Option<&str>, folder: &Path) -> Result<(Known, bool), Failure> {
@@ -243,17 +251,15 @@ fn as_json(known: &Known) -> Result<serde_json::Value, Failure> {
 }
 
 fn list(env: &Environment, as_data: bool) -> Result<String, Failure> {
-    let known = all(&projects_folder(env)?)?;
+    let (known, broken) = all_and_broken(&projects_folder(env)?)?;
     if as_data {
         let projects = known.iter().map(as_json).collect::<Result<Vec<_>, _>>()?;
         return Ok(format!("{:#}\n", json!({ "projects": projects })));
     }
     // What can't be opened is not nothing.
-    let broken = all_slugs(&projects_folder(env)?)?.into_iter().filter_map(|slug| {
-        let why = open(&projects_folder(env).ok()?, &slug).err()?;
-        Some(format!("warning: the project in {slug} cannot be read: {}\n", why.message()))
-    });
-    let broken: String = broken.collect();
+    let told =
+        |(slug, why): &(String, Failure)| format!("warning: the project in {slug} cannot be read: {}\n", why.message());
+    let broken: String = broken.iter().map(told).collect();
     if known.is_empty() {
         let none = if broken.is_empty() { "no projects; `autopilot project create` makes one\n" } else { "" };
         return Ok(format!("{none}{broken}"));

@@ -68,24 +68,26 @@ pub fn ask(socket: &Path, verb: Verb) -> Result<Reply, AskError> {
 /// [`AskError`]
 pub fn ask_for(socket: &Path, request: &Request) -> Result<Reply, AskError> {
     let until_ms = os::clock::monotonic_ms().saturating_add(LISTENS_WITHIN_MS);
-    // A command may take as long as the worker takes to end: whether anybody is there to hear it is asked before.
-    let within = (request.verb == Verb::Status).then(|| Duration::from_millis(QUESTION_MS));
-    let exchange = |socket: &Path, request: &Request, within: Option<Duration>| {
-        if within.is_none() {
-            exchange(socket, &Request::new(Verb::Status), Some(Duration::from_millis(QUESTION_MS)))?;
-        }
-        exchange(socket, request, within)
-    };
     loop {
-        match exchange(socket, request, within) {
+        match ask_once(socket, request) {
             Err(AskError::NoDaemon { .. }) if begins(socket) && os::clock::monotonic_ms() < until_ms => {
                 if Poller::new().and_then(|poller| poller.wait(Some(LOOK_EVERY_MS), &mut Vec::new())).is_err() {
-                    return exchange(socket, request, within);
+                    return ask_once(socket, request);
                 }
             }
             done => return done,
         }
     }
+}
+
+/// A command may take as long as the worker takes to end: whether anybody is there to hear it is asked before.
+fn ask_once(socket: &Path, request: &Request) -> Result<Reply, AskError> {
+    let question = Some(Duration::from_millis(QUESTION_MS));
+    if request.verb == Verb::Status {
+        return exchange(socket, request, question);
+    }
+    exchange(socket, &Request::new(Verb::Status), question)?;
+    exchange(socket, request, None)
 }
 
 /// A daemon that begins, or takes another one's place, listens within this time.

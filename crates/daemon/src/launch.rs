@@ -75,13 +75,15 @@ pub(crate) struct Launching {
     /// What the journal knows of: source and copy.
     recorded: Option<(String, Option<String>)>,
     containment: Containment,
+    /// A hash of what each run is begun with: it may hold what is nobody's business.
+    pub(crate) settings_of_runs: String,
 }
 
 impl Launching {
     pub(crate) fn new(config: Config, home: Home, containment: Containment, had_binary: bool) -> Self {
         let mut shelf = Shelf::new(home.root(), probation_of(&config));
         shelf.had_binary = had_binary;
-        Self {
+        let mut launching = Self {
             shelf,
             trial: None,
             awaited: None,
@@ -95,7 +97,10 @@ impl Launching {
             told: None,
             recorded: None,
             containment,
-        }
+            settings_of_runs: String::new(),
+        };
+        launching.settings_of_runs = launching.hash_of_settings();
+        launching
     }
 
     pub(crate) fn containment(&self) -> &Containment {
@@ -217,8 +222,7 @@ impl Launching {
         self.config.restart.stall_timeout_ms.value
     }
 
-    /// A hash of what each run is begun with: it may hold what is nobody's business.
-    pub(crate) fn settings_of_runs(&self) -> String {
+    fn hash_of_settings(&self) -> String {
         let mut bytes = self.config.job.working_dir.value.as_os_str().as_encoded_bytes().to_vec();
         for argument in self.arguments() {
             bytes.push(0);

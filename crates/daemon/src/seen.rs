@@ -86,21 +86,25 @@ impl Daemon {
     }
 
     /// What the run was begun with: this daemon may not be the one that began it.
-    pub(crate) fn begun_with(&self) -> Option<String> {
-        let running = self.run.as_ref().filter(|run| run.run_id == self.seen.run_id);
-        running.map_or_else(|| Some(self.launching.settings_of_runs()), |_| self.seen.begun_with.clone())
+    fn begun_with(&self) -> Option<String> {
+        let begun_here = || Some(self.launching.settings_of_runs.clone());
+        self.seen_of_run().map_or_else(begun_here, |seen| seen.begun_with.clone())
+    }
+
+    /// What was noted of the run that there is.
+    fn seen_of_run(&self) -> Option<&Seen> {
+        self.run.as_ref().filter(|run| run.run_id == self.seen.run_id).map(|_| &self.seen)
     }
 
     /// A worker that was adopted works by the settings of the daemon that started it.
     pub(crate) fn has_other_settings(&self) -> bool {
-        let running = self.run.as_ref().filter(|run| run.run_id == self.seen.run_id);
-        running.and(self.seen.begun_with.as_ref()).is_some_and(|with| *with != self.launching.settings_of_runs())
+        let begun_with = self.seen_of_run().and_then(|seen| seen.begun_with.as_ref());
+        begun_with.is_some_and(|with| *with != self.launching.settings_of_runs)
     }
 
     /// The program that runs: this daemon may not be the one that chose it.
     pub(crate) fn binary(&self) -> String {
-        let running = self.run.as_ref().filter(|run| run.run_id == self.seen.run_id);
-        running.and(self.seen.binary.clone()).unwrap_or_else(|| self.launching.binary())
+        self.seen_of_run().and_then(|seen| seen.binary.clone()).unwrap_or_else(|| self.launching.binary())
     }
 
     /// Why the worker is where it is, as far as it is known; a daemon before this one may have seen it.
@@ -123,8 +127,8 @@ impl Daemon {
         if matches!(self.machine.state(), State::Starting(_)) {
             return None;
         }
-        if let Some(run) = &self.run {
-            return self.seen.reason.clone().filter(|_| run.run_id == self.seen.run_id);
+        if self.run.is_some() {
+            return self.seen_of_run().and_then(|seen| seen.reason.clone());
         }
         let cause = &self.exits.first()?.cause;
         Some(match cause {

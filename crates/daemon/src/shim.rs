@@ -467,7 +467,7 @@ impl<'a> Shim<'a> {
     /// Who has left the worker's process group, where there is nothing better to keep the run together: known by the run's
     /// name, which all of it has inherited.
     fn escaped(&self) -> Vec<Identity> {
-        os::tree::started_with(&crate::runs::mark(&self.plan.run_id)).unwrap_or_default()
+        crate::runs::marked(&self.plan.run_id).unwrap_or_default()
     }
 
     fn give_up(&self, error: StartError) -> i32 {

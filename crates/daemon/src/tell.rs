@@ -168,7 +168,7 @@ impl Daemon {
         let looked_for = self.activity.as_ref().is_some_and(|activity| !activity.is_told());
         let unwatched = looked_for.then(|| "no inotify: the worker's new logs are looked for at every poll".to_owned());
         let unwritten = self.state_unsaved.iter().cloned().chain(self.journal.problem());
-        let unwritten = unwritten.chain(self.launching.shelf.problems()).chain(self.launching.problem());
+        let of_program = self.launching.shelf.problems().into_iter().chain(self.launching.problem());
         let left_alone = self.machine.view().left_alone.then(|| {
             "the worker shows no activity, but was ended for that too often within an hour: it is left alone".to_owned()
         });
@@ -177,9 +177,10 @@ impl Daemon {
              autopilotd restart-worker applies these"
                 .to_owned()
         });
-        let unwritten = unwritten.chain(left_alone).chain(other);
+        let of_worker = left_alone.into_iter().chain(other);
         let lasting = self.degraded.iter().filter(|problem| problem.lasts(&self.home));
-        lasting.map(|problem| problem.text.clone()).chain(unwritten).chain(self.loss()).chain(unwatched).collect()
+        let lasting = lasting.map(|problem| problem.text.clone()).chain(unwritten);
+        lasting.chain(of_program).chain(of_worker).chain(self.loss()).chain(unwatched).collect()
     }
 
     /// The newest ones; the journal has them all.

@@ -1,6 +1,6 @@
 //! Files that survive a crash: atomic replacement and advisory locks.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -27,8 +27,13 @@ pub enum Durability {
 /// # Errors
 /// As of open, write, fsync and rename; the old file is then untouched and the temporary one removed.
 pub fn write_atomic(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    replace(path, bytes, durability, None)
+}
+
+/// With these permissions, else 0600.
+fn replace(path: &Path, bytes: &[u8], durability: Durability, permissions: Option<Permissions>) -> io::Result<()> {
     let temporary = temporary_beside(path);
-    let written = write_and_rename(&temporary, path, bytes, durability);
+    let written = write_and_rename(&temporary, path, bytes, durability, permissions);
     if written.is_err() {
         // It may not exist; the first error is the one to report.
         std::fs::remove_file(&temporary).ok();
@@ -47,17 +52,7 @@ pub fn write_where_it_is(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Ok(metadata) if metadata.is_file() => {
             // Who may not write to it may not replace it either.
             OpenOptions::new().write(true).open(path)?;
-            let path = path.canonicalize()?;
-            let temporary = temporary_beside(&path);
-            let replaced = std::fs::write(&temporary, bytes)
-                .and_then(|()| std::fs::set_permissions(&temporary, metadata.permissions()))
-                .and_then(|()| File::open(&temporary)?.sync_all())
-                .and_then(|()| std::fs::rename(&temporary, &path))
-                .and_then(|()| sync_folder_of(&path));
-            if replaced.is_err() {
-                std::fs::remove_file(&temporary).ok();
-            }
-            replaced
+            replace(&path.canonicalize()?, bytes, Durability::Power, Some(metadata.permissions()))
         }
         Err(error) if !is_new(&error) => Err(error),
         Ok(_) | Err(_) => {
@@ -70,11 +65,20 @@ pub fn write_where_it_is(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+fn write_and_rename(
+    temporary: &Path,
+    path: &Path,
+    bytes: &[u8],
+    durability: Durability,
+    permissions: Option<Permissions>,
+) -> io::Result<()> {
     fail::point_at("file.open", path)?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
     fail::point_at("file.write", path)?;
     file.write_all(bytes)?;
+    if let Some(permissions) = permissions {
+        file.set_permissions(permissions)?;
+    }
     if durability == Durability::Power {
         fail::point_at("file.sync", path)?;
         file.sync_all()?;

@@ -113,6 +113,23 @@ pub fn note(to: &mut impl Write, message: impl Display, hint: Option<&str>) -> i
     }
 }
 
+/// On stdout.
+///
+/// # Errors
+/// As of [`written`].
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    written(io::stdout().lock().write_all(text.as_bytes()))
+}
+
+/// Somebody who closed the pipe wants no more; that is no failure.
+pub(crate) fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(Exit::Internal, format!("cannot write to stdout: {error}"))),
+    }
+}
+
 /// A path or a line of a file may hold what would drive the terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()

@@ -1,25 +1,19 @@
 //! `autopilot analyze`.
 
-use std::io::{self, Write};
-
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use worker::record::{self, Analysis, Log, Paint};
+use worker::record::{Analysis, Log, Paint};
 
 use super::words::{count, dollars, percent, span, when};
-use super::{not_found, project, unreadable, written};
+use super::{logs_at, unreadable};
 use crate::cli::record::Analyze;
-use crate::cli::report::{Exit, Failure, printable};
+use crate::cli::report::{Exit, Failure, print, printable};
 
 /// More tools and models are summed up.
 const ROWS_MAX: usize = 20;
 
 pub(crate) fn show(analyze: &Analyze) -> Result<(), Failure> {
-    let mut logs = match &analyze.path {
-        Some(path) => record::in_path(path),
-        None => record::in_path(&project(&analyze.place)?),
-    }
-    .map_err(|error| not_found(&error))?;
+    let mut logs = logs_at(analyze.path.as_deref(), &analyze.place)?;
     if let Some(since) = analyze.since {
         let now =
             jiff::Timestamp::from_millisecond(i64::try_from(os::clock::wall_ms()).unwrap_or(0)).unwrap_or_default();
@@ -31,7 +25,7 @@ pub(crate) fn show(analyze: &Analyze) -> Result<(), Failure> {
     }
     let analysis = of(&logs)?;
     let text = if analyze.json { format!("{:#}\n", data(&analysis)) } else { text(&analysis, super::paint()) };
-    written(io::stdout().lock().write_all(text.as_bytes()))
+    print(&text)
 }
 
 pub(super) fn of(logs: &[Log]) -> Result<Analysis, Failure> {

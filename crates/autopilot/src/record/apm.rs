@@ -1,14 +1,12 @@
 //! `autopilot apm`.
 
-use std::io::{self, Write};
-
 use serde_json::json;
-use worker::record::{self, Actions, Tier};
+use worker::record::{Actions, Tier};
 
 use super::words::{count, span};
-use super::{not_found, project, unreadable, written};
+use super::{logs_at, unreadable};
 use crate::cli::record::{Apm, Window};
-use crate::cli::report::Failure;
+use crate::cli::report::{Failure, print};
 
 const ALL: [Window; 4] = [Window::Hour, Window::SixHours, Window::Day, Window::Week];
 /// A log that was begun before the window may reach into it.
@@ -19,11 +17,7 @@ pub(crate) fn show(apm: &Apm) -> Result<(), Failure> {
     let longest_ms = windows.iter().map(|window| window.name_and_ms().1).max().unwrap_or(0);
     let now_ms = os::clock::wall_ms();
     let mut actions = Actions::default();
-    let logs = match &apm.path {
-        Some(path) => record::in_path(path),
-        None => record::in_path(&project(&apm.place)?),
-    };
-    for log in logs.map_err(|error| not_found(&error))? {
+    for log in logs_at(apm.path.as_deref(), &apm.place)? {
         if log.began_ms().is_none_or(|at| at.saturating_add(longest_ms + LONGEST_RUN_MS) >= now_ms) {
             actions.add(&log).map_err(|error| unreadable(&log, &error))?;
         }
@@ -61,5 +55,5 @@ pub(crate) fn show(apm: &Apm) -> Result<(), Failure> {
         }
         out
     };
-    written(io::stdout().lock().write_all(text.as_bytes()))
+    print(&text)
 }

@@ -1,15 +1,13 @@
 //! `autopilot compare`.
 
-use std::io::{self, Write};
-
 use serde_json::json;
 use worker::record::{Analysis, Paint};
 
 use super::analyze::{data, of};
+use super::choose;
 use super::words::{count, dollars, percent, span};
-use super::{choose, written};
 use crate::cli::record::Compare;
-use crate::cli::report::{Failure, printable};
+use crate::cli::report::{Failure, print, printable};
 
 pub(crate) fn show(compare: &Compare) -> Result<(), Failure> {
     let logs = [choose(&compare.place, Some(&compare.a))?, choose(&compare.place, Some(&compare.b))?];
@@ -22,7 +20,7 @@ pub(crate) fn show(compare: &Compare) -> Result<(), Failure> {
         let legend = format!("A  {}\nB  {}\n\n", printable(&first), printable(&second));
         legend + &table(&a, &b, super::paint())
     };
-    written(io::stdout().lock().write_all(text.as_bytes()))
+    print(&text)
 }
 
 fn table(a: &Analysis, b: &Analysis, paint: Paint) -> String {

@@ -8,9 +8,9 @@ use os::signals::{Signal, SignalPipe};
 use wire::rlog::read::Reader;
 use worker::record::{self, Follower, Heard, Log, Paint};
 
-use super::{choose, project, unreadable, written};
+use super::{choose, project, unreadable};
 use crate::cli::record::ShowLog;
-use crate::cli::report::{Exit, Failure, note, printable};
+use crate::cli::report::{Exit, Failure, note, printable, written};
 
 /// So many are shown before it goes on.
 const FOLLOWED_LINES: usize = 20;

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use worker::record::{Change, Housekeeping, Kept, Tidied};
 
+use super::project;
 use super::words::{bytes, count};
-use super::{project, written};
 use crate::cli::record::{Logs, Place};
-use crate::cli::report::{Exit, Failure, printable};
+use crate::cli::report::{Exit, Failure, printable, written};
 use crate::cli::since::Since;
 
 pub(crate) fn tidy(logs: &Logs) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ pub(crate) mod replay;
 mod words;
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use worker::record::{self, Log, NotFound, Paint};
 
@@ -32,6 +32,15 @@ fn project(place: &Place) -> Result<PathBuf, Failure> {
     }
 }
 
+/// The logs that a command is about.
+fn logs_at(path: Option<&Path>, place: &Place) -> Result<Vec<Log>, Failure> {
+    let logs = match path {
+        Some(path) => record::in_path(path),
+        None => record::in_path(&project(place)?),
+    };
+    logs.map_err(|error| not_found(&error))
+}
+
 fn choose(place: &Place, run: Option<&str>) -> Result<Log, Failure> {
     record::choose(&project(place)?, run).map_err(|error| not_found(&error))
 }
@@ -52,13 +61,4 @@ fn not_found(error: &NotFound) -> Failure {
 
 fn unreadable(log: &Log, error: &io::Error) -> Failure {
     Failure::new(Exit::Internal, format!("cannot read {}: {error}", log.path.display()))
-}
-
-/// Somebody who closed the pipe wants no more; that is no failure.
-pub(crate) fn written(result: io::Result<()>) -> Result<(), Failure> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::new(Exit::Internal, format!("cannot write to stdout: {error}"))),
-    }
 }

@@ -10,9 +10,9 @@ use os::terminal::Keys;
 use wire::rlog::read::Reader;
 use worker::record::{Step, script};
 
-use super::{choose, written};
+use super::choose;
 use crate::cli::record::Replay;
-use crate::cli::report::{Exit, Failure};
+use crate::cli::report::{Exit, Failure, written};
 
 const SIGNALS: Token = Token(0);
 const KEYS: Token = Token(1);

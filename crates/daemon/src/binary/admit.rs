@@ -83,12 +83,13 @@ fn remove_unnamed(store: &Store, hashes: &[String]) {
 
 fn try_copied(store: &Store, wish: &Wish, copied: Copied) -> io::Result<Admission> {
     let (before, _) = index::Index::load(store.folder());
+    let must_answer = before.must_answer();
     let version = match before.binary(&copied.sha256) {
         Some(known) => known.version.clone(),
-        None => match smoke::test(&copied.path, before.must_answer())? {
+        None => match smoke::test(&copied.path, must_answer)? {
             Smoke::Version(version) => version,
             // Better that than no worker.
-            Smoke::Silent(_) if !before.must_answer() => smoke::NAMELESS.to_owned(),
+            Smoke::Silent(_) if !must_answer => smoke::NAMELESS.to_owned(),
             Smoke::Silent(why) | Smoke::Failed(why) => return Ok(Admission::Unfit(Unfit::Untried { why })),
         },
     };

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::io;
 
 use policy::work::Fact;
-use wire::claude::{Assistant, Ending, MAX_LINE_BYTES, Message, Partial, Resets, Usage, decode};
-use wire::claude::{Decoded, Line};
+use wire::claude::{Assistant, Decoded, Ending, Line, MAX_LINE_BYTES, Message, Partial, Resets, Usage, decode};
 use wire::rlog::Entry;
 
 use super::logs::{Log, each_line};
